@@ -1,0 +1,245 @@
+"""A study as its author writes it: every field, its unit, its default and what it may be.
+
+This file is the reference of the study file. Each section of the TOML file is one class here; the text below a field is
+its description in `paribus schema`. Nothing here computes; `plan` resolves arms, `audit` compares them.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+InputAttention = Literal["causal", "bidirectional", "anticausal", "forward_backward_heads", "forward_backward_layers"]
+Quantity = Literal["parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens"]
+
+_SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def count(value: Any) -> Any:
+    """Read `2M`, `300k` or `1.5B` as a number; leave anything else to the type's own check."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([\d_]*\.?\d+)\s*([kKmMbB]?)\s*", value)):
+        return round(float(match[1].replace("_", "")) * _SUFFIX[match[2].lower()])
+    return value
+
+
+Count = Annotated[PositiveInt, BeforeValidator(count)]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are errors, values do not change, types are not guessed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """The text, its splits and its tokens."""
+
+    corpus: str = "stdlib"
+    """`stdlib` (this Python's own library), or a file or folder: txt, jsonl, csv, tsv, parquet, also .gz and .xz."""
+    text_column: str = "text"
+    """The column or key that holds the text, in jsonl, csv, tsv and parquet."""
+    tokenizer: Literal["bpe", "bytes"] = "bpe"
+    """Byte-level BPE trained on the training split, or plain bytes."""
+    vocabulary: Count = 4096
+    """Number of token ids of the BPE, special tokens included. Ignored by `bytes`, which has its own."""
+    window: Count = 256
+    """Tokens a model reads per example, input and target together."""
+    tune_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of the text (bytes) used for choosing anything."""
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of the text (bytes) that only verdicts see."""
+
+
+class Objective(Section):
+    """How text becomes pairs of input and target."""
+
+    name: Literal["prefix_lm"] = "prefix_lm"
+    """`prefix_lm`: a window is cut in two; the model reads the first part and predicts the second."""
+    loss_on: Literal["target", "all"] = "target"
+    """`all` adds the input's own next-token loss; legal only where the input sees nothing ahead (causal)."""
+    input_loss_weight: PositiveFloat = 1.0
+    """Weight of an input token's loss under `loss_on = "all"`; a target token's is 1."""
+    splits: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=1)] = [0.25, 0.5, 0.75]
+    """Share of the window that is input. Each batch draws one, from the seed and the step alone."""
+    split_weights: list[PositiveFloat] | None = None
+    """How often each split is drawn, up to a factor; equal by default."""
+
+    @model_validator(mode="after")
+    def _shapes(self) -> "Objective":
+        if len(set(self.splits)) != len(self.splits):
+            raise ValueError(f"splits repeats a value: {self.splits}")
+        if self.split_weights is not None and len(self.split_weights) != len(self.splits):
+            raise ValueError(f"split_weights has {len(self.split_weights)} values for {len(self.splits)} splits")
+        return self
+
+
+class Model(Section):
+    """A transformer over a pair: three switches, and its size."""
+
+    input_attention: InputAttention = "causal"
+    """How input positions see each other. Target positions always see the whole input and their own past."""
+    parameters: Literal["shared", "separate"] = "shared"
+    """Whether input and target positions use the same layers; separate stacks start as clones."""
+    memory: Literal["every_layer", "final_layer", "cross_attention"] = "every_layer"
+    """What target positions read of the input: its keys and values layer by layer; its last states through the same
+    weights; or its last states through separate cross-attention (adds parameters)."""
+    layers: Count = 4
+    """Layers of a stack."""
+    width: Count = 128
+    """Size of a token's state."""
+    heads: Count | None = None
+    """Query heads; width / head_size by default."""
+    head_size: Count = 32
+    """Size of one head, independent of width / heads."""
+    kv_heads: Count | None = None
+    """Key and value heads, shared by groups of query heads; as many as heads by default."""
+    feed_forward: Count | None = None
+    """Hidden size of the gated feed-forward; 8/3 of the width, rounded up to a multiple of 16, by default."""
+    position: Literal["rope"] = "rope"
+    """Position encoding. `rope`: rotary (arXiv 2104.09864)."""
+    rope_base: PositiveFloat = 10000.0
+    """Base of the rotary wavelengths."""
+    init: Literal["fan_in", "zero_residual", "normal_0.02"] = "fan_in"
+    """Starting scale: 1/sqrt(fan-in); the same with zero residual outputs; or 0.02 everywhere."""
+
+    @property
+    def query_heads(self) -> int:
+        """Query heads, the default resolved."""
+        return self.heads or self.width // self.head_size
+
+    @property
+    def key_heads(self) -> int:
+        """Key and value heads, the default resolved."""
+        return self.kv_heads or self.query_heads
+
+    @property
+    def hidden(self) -> int:
+        """Hidden size of the feed-forward, the default resolved."""
+        return self.feed_forward or -(-self.width * 8 // 48) * 16
+
+    @model_validator(mode="after")
+    def _shapes(self) -> "Model":
+        if self.head_size % 2 and self.position == "rope":
+            raise ValueError(f"head_size = {self.head_size} is odd: rope rotates pairs; use {self.head_size + 1}")
+        if self.heads is None and self.width % self.head_size:
+            raise ValueError(
+                f"width = {self.width} is no multiple of head_size = {self.head_size}: "
+                f"set heads, or a width such as {max(1, round(self.width / self.head_size)) * self.head_size}"
+            )
+        if self.query_heads % self.key_heads:
+            divisors = [n for n in range(1, self.query_heads + 1) if self.query_heads % n == 0]
+            raise ValueError(f"kv_heads = {self.key_heads} does not divide {self.query_heads} heads: use one of {divisors}")
+        if self.input_attention == "forward_backward_heads" and self.query_heads % 2:
+            raise ValueError(f"forward_backward_heads needs an even number of heads, not {self.query_heads}")
+        if self.input_attention == "forward_backward_layers" and self.layers < 2:
+            raise ValueError("forward_backward_layers needs at least 2 layers")
+        return self
+
+
+class Training(Section):
+    """One optimizer and one schedule for every arm."""
+
+    tokens: Count = 2_000_000
+    """Tokens read per trial, input and target together."""
+    batch: Count = 8
+    """Windows per step."""
+    learning_rate: PositiveFloat = 2e-3
+    """Peak rate of AdamW."""
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of the steps over which the rate rises from 0."""
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the steps, the last ones, over which the rate falls linearly to 0; constant in between."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled weight decay of matrices; norms have none."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's first moment."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """AdamW's second moment."""
+    clip: PositiveFloat = 1.0
+    """Largest gradient norm."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes CUDA where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of matrix products; `auto` takes bfloat16 where the hardware has instructions for it."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """torch.compile; `auto` where it saves more time over the study than it costs."""
+    threads: Count = 1
+    """CPU threads of one trial; part of its record, because bits depend on it."""
+
+    @model_validator(mode="after")
+    def _schedule(self) -> "Training":
+        if self.warmup + self.decay > 1:
+            raise ValueError(f"warmup + decay = {self.warmup + self.decay:g} is more than the whole run")
+        return self
+
+
+class Evaluation(Section):
+    """What is measured on text that no trial trained on."""
+
+    test_windows: Count = 1024
+    """Windows of the test split scored at the end (fewer if the split has fewer), the same for every arm and seed."""
+    tune_windows: Count = 128
+    """Windows of the tuning split behind each point of the learning curve."""
+    curve_points: Count = 12
+    """Points of the learning curve."""
+
+
+Metric = Literal["nats_per_token", "bits_per_byte"]
+
+
+class Claim(Section):
+    """A statement about a contrast, written before the run."""
+
+    says: str
+    """The statement, in words."""
+    arm: str
+    """The arm the statement is about."""
+    against: str
+    """The arm it is compared with."""
+    metric: Metric = "bits_per_byte"
+    """Loss on the target: lower is better; an improvement is `against` minus `arm`."""
+    expect: Literal["better", "worse", "equal", "not_better", "not_worse"]
+    """What the statement predicts."""
+    margin: PositiveFloat
+    """The smallest difference that would matter, in the metric's unit."""
+    estimand: Literal["text_like_it", "this_test_set"] = "text_like_it"
+    """What the interval is about: text like the test set (seeds and documents vary), or this very test set (seeds vary)."""
+    vary: list[str] | None = None
+    """Fields in which this claim's two arms may differ; the study's by default."""
+    hold: list[str] | None = None
+    """Quantities in which this claim's two arms must be equal; the study's by default."""
+    repeat_under: dict[str, list[Any]] = {}
+    """Fields and further values under which the same contrast is trained and judged again, such as
+    `{"model.init" = ["normal_0.02"]}`."""
+
+
+class Study(Section):
+    """A question, a base, arms that override it, and claims about them."""
+
+    question: str
+    """What the study asks, in one sentence."""
+    about: str = ""
+    """A paragraph of background for the report."""
+    vary: list[str]
+    """Fields in which arms may differ, such as `model.input_attention`; nothing else may."""
+    hold: list[str] = ["seen_tokens", "loss_tokens"]
+    """Quantities that the two arms of a claim must share: parameters, total_parameters, train_flops, seen_tokens,
+    loss_tokens; `"train_flops: 5%"` allows a tolerance."""
+    seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 3
+    """How many seeds each arm is trained with, or the seeds themselves."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Simultaneous confidence of all intervals of the study together."""
+    data: Data = Data()
+    objective: Objective = Objective()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    arm: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    """Named overrides of the base."""
+    claim: list[Claim] = []
+    """Statements to be judged."""
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds themselves: 0 to n - 1 where only a number was given."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
