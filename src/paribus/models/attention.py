@@ -29,7 +29,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
         out = scores.softmax(-1).to(value.dtype) @ value
     else:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return out.transpose(1, 2).flatten(2)
+    merged: Tensor = out.transpose(1, 2).flatten(2)
+    return merged
 
 
 @lru_cache(maxsize=64)

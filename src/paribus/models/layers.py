@@ -58,7 +58,7 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, T, heads * d) to (B, heads, T, d)."""
-        return x.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], -1, self.head_size).transpose(1, 2)
 
     def keys_values(self, x: Tensor, rotary: Rotary) -> KeysValues:
         """Keys, rotated to their positions, and values of states x (B, T, D)."""

@@ -96,5 +96,5 @@ def dense_mask(model: Model, layer: int, input_length: int, target_length: int) 
 
 def sees_ahead(input_attention: str) -> bool:
     """Whether an input position can see a later one in any head of any layer: then it cannot be asked to predict it."""
-    model = Model(input_attention=input_attention, layers=2, width=8, head_size=4)  # type: ignore[arg-type]
+    model = Model.model_validate({"input_attention": input_attention, "layers": 2, "width": 8, "head_size": 4})
     return any(bool(dense_mask(model, layer, 4, 1).triu(1).any()) for layer in range(model.layers))
