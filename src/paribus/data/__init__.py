@@ -1,0 +1,1 @@
+"""Text to batches: sources, documents, splits, tokens, windows, pairs."""

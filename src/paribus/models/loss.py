@@ -53,7 +53,7 @@ class _SummedLoss(torch.autograd.Function):
         return each.sum(), each
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         to_states, to_weight = ctx.saved_tensors
         return to_states * gradients[0].to(to_states.dtype), to_weight * gradients[0], None, None, None
 

@@ -82,7 +82,9 @@ def by_document(
     denominator = np.asarray(windows[column], dtype=np.float64)
     total = denominator.sum()
     if not total > 0:
-        raise UserError(f"test_windows: the windows hold no {column}, so {metric} is undefined: use a larger test split")
+        raise UserError(
+            f"test_windows: the windows hold no {column}, so {metric} is undefined: use a larger test split"
+        )
     names, index = np.unique(np.asarray(windows["document"]), return_inverse=True)
     gain = (np.asarray(nats_against, dtype=np.float64) - np.asarray(nats_arm, dtype=np.float64)) / (total * unit)
     contributions = np.zeros((gain.shape[0], names.size))
@@ -96,9 +98,8 @@ def components(contributions: npt.ArrayLike, weights: npt.ArrayLike) -> Componen
 
     A document's contribution is its weight times its improvement. Seeds and documents are each treated as clusters
     and the interaction, counted by both, is taken out once (Cameron, Gelbach and Miller 2011, doi
-    10.1198/jbes.2010.07136). Squared residuals are scaled to be unbiased under equal variances, and the degrees of
-    freedom of the sum over documents are Satterthwaite's under the same model (Bell and McCaffrey 2002, Survey
-    Methodology 28), so that a few long documents count as the few they are.
+    10.1198/jbes.2010.07136). Over documents the variance is the delete-one jackknife's, which does not assume that
+    long and short documents vary alike and errs upwards (Efron and Stein 1981, doi 10.1214/aos/1176345462).
     """
     gains, share = np.asarray(contributions, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     seeds, documents = gains.shape[-2], int(np.count_nonzero(share))
@@ -112,8 +113,8 @@ def components(contributions: npt.ArrayLike, weights: npt.ArrayLike) -> Componen
     found = replace(found, seed_variance=per_seed.var(axis=-1, ddof=1) / seeds)
     if documents < 2:
         return found
-    # Residual of document d has variance v (1 - 2 w_d + q) when documents vary alike.
-    scale = 1 / (1 - 2 * share + q)
+    # Leaving document d out moves the estimate by its residual over 1 - w_d.
+    scale = (documents - 1) / documents / (1 - share) ** 2
     mean = gains.mean(axis=-2)
     residual = mean - share * estimate[..., None]
     # Each document's departure from its mean over seeds, less what the whole seed departs.
@@ -123,46 +124,55 @@ def components(contributions: npt.ArrayLike, weights: npt.ArrayLike) -> Componen
         found,
         document_variance=np.maximum(residual**2 @ scale - interaction, 0.0),
         interaction_variance=interaction,
-        document_freedom=_document_freedom(share, scale, q),
+        document_freedom=_document_freedom(share),
     )
 
 
-def _document_freedom(share: Array, scale: Array, q: float) -> float:
-    """tr(A)² / tr(A²) of the quadratic form A = (I - w1ᵀ) K (I - 1wᵀ), K = diag(w² scale); tr(A) = q."""
-    k = share**2 * scale
-    k0, k1, k2 = k.sum(), k @ share, k @ share**2
-    squared = k**2 @ (1 + 2 * (q - 2 * share)) + (q * k0) ** 2 + 2 * k0 * k2 + 2 * k1**2 - 4 * q * k0 * k1
-    return float(max(1.0, q**2 / squared))
+def _document_freedom(share: Array) -> float:
+    """Satterthwaite's degrees of freedom of a sum of squares over documents of these weights, at least 1.
+
+    Half of the estimate's variance is taken to come from whole documents, which vary alike, and half from their
+    windows, which average out in long ones. D - 1 for D equal weights; a few long documents count as few.
+    """
+    part = share * (share + share @ share)
+    return max(1.0, float(part.sum() ** 2 / (part @ part)) - 1)
 
 
 def half_width(parts: Components, level: float, estimand: Estimand) -> tuple[Array, Array]:
     """Half the width of the two-sided interval at confidence `level`, and its degrees of freedom, each (...).
 
-    `this_test_set`: the paired t interval over seeds. `text_like_it`: the wider of two. Satterthwaite's (1946,
-    Biometrics Bulletin 2) is close to nominal from about ten seeds, but with three seeds and many claims its error
-    rate can be five times the nominal one. Banerjee's (1960, Sankhya 22), which adds the squared half-widths of the
-    parts, never undercovers for independent parts, because the distribution function of chi-squared with one degree
-    of freedom is concave; it is never narrower than the interval over seeds alone. The degrees of freedom returned
-    are Satterthwaite's. NaN where there is one seed, or one document for `text_like_it`.
+    `this_test_set`: the paired t interval over seeds. `text_like_it`: the squared half-widths of the seed part and
+    of the document part add up, each at its own t quantile (Banerjee 1960, Sankhya 22). For independent parts this
+    never undercovers, whatever their ratio, because the distribution function of chi-squared with one degree of
+    freedom is concave; and it is never narrower than the interval over seeds. Satterthwaite's own interval has up to
+    five times the nominal error rate with three seeds and ten claims (`benchmarks/coverage.py`). The interaction is
+    taken out of the document part at the normal quantile, so that the noise of the sum it was part of stays paid for.
+    The degrees of freedom returned are Satterthwaite's (1946, Biometrics Bulletin 2) for the variance of the
+    estimate. NaN where there is one seed, or one document for `text_like_it`.
     """
     freedom = float(parts.seeds - 1)
-    if freedom < 1:
+    if freedom < 1 or (estimand == "text_like_it" and parts.documents < 2):
         return np.full(parts.estimate.shape, np.nan), np.full(parts.estimate.shape, np.nan)
     tail = (1 + level) / 2
     seed_half = stats.t.ppf(tail, freedom) * np.sqrt(parts.seed_variance)
     if estimand == "this_test_set":
         return seed_half, np.full(parts.estimate.shape, freedom)
-    if parts.documents < 2:
-        return np.full(parts.estimate.shape, np.nan), np.full(parts.estimate.shape, np.nan)
+    t_document, normal = stats.t.ppf(tail, parts.document_freedom), stats.norm.ppf(tail)
+    noise = parts.interaction_variance * (t_document**2 - normal**2)
+    document_half = np.sqrt(t_document**2 * parts.document_variance + noise)
+    return np.hypot(seed_half, document_half), satterthwaite(parts)
+
+
+def satterthwaite(parts: Components) -> Array:
+    """Degrees of freedom of the estimated variance of the estimate, (...); S - 1 where that variance is 0."""
+    freedom = float(parts.seeds - 1)
     variance = parts.seed_variance + parts.document_variance
     safe = np.where(variance > 0, variance, 1.0)
     seed, interaction = parts.seed_variance / safe, parts.interaction_variance / safe
-    both = (parts.document_variance + parts.interaction_variance) / safe
-    noise = seed**2 / freedom + both**2 / parts.document_freedom + interaction**2 / (freedom * parts.document_freedom)
-    total_freedom = np.where(variance > 0, 1 / np.where(variance > 0, noise, 1.0), freedom)
-    satterthwaite = stats.t.ppf(tail, total_freedom) * np.sqrt(variance)
-    document_half = stats.t.ppf(tail, parts.document_freedom) * np.sqrt(parts.document_variance)
-    return np.maximum(satterthwaite, np.hypot(seed_half, document_half)), total_freedom
+    both = parts.document_variance / safe + interaction
+    spread = seed**2 / freedom + both**2 / parts.document_freedom + interaction**2 / (freedom * parts.document_freedom)
+    found: Array = np.where(variance > 0, 1 / np.where(variance > 0, spread, 1.0), freedom)
+    return found
 
 
 def as_number(value: Any) -> float | None:

@@ -5,30 +5,47 @@ its description in `paribus schema`. Nothing here computes; `plan` resolves arms
 """
 
 import re
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 InputAttention = Literal["causal", "bidirectional", "anticausal", "forward_backward_heads", "forward_backward_layers"]
 Quantity = Literal["parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens"]
 
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+_COUNT = r"^\s*([0-9_]*\.?[0-9]+)\s*([kKmMbB]?)\s*$"
 
 
 def count(value: Any) -> Any:
-    """Read `2M`, `300k` or `1.5B` as a number; leave anything else to the type's own check."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*([\d_]*\.?\d+)\s*([kKmMbB]?)\s*", value)):
-        return round(float(match[1].replace("_", "")) * _SUFFIX[match[2].lower()])
-    return value
+    """Read `"2M"`, `"300k"` or `"1.5B"`, and 1e6, as a whole number; leave anything else to the type's own check."""
+    if isinstance(value, str) and (match := re.fullmatch(_COUNT, value)):
+        number = Fraction(match[1].replace("_", "")) * _SUFFIX[match[2].lower()]
+        return int(number) if number.denominator == 1 else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Count = Annotated[PositiveInt, BeforeValidator(count)]
+_Whole = Annotated[int, Field(gt=0, le=10**15)]
+_Written = _Whole | Annotated[str, StringConstraints(pattern=_COUNT)]
+Count = Annotated[_Whole, BeforeValidator(count, json_schema_input_type=_Written)]
+Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Section(BaseModel):
     """What all sections share: unknown keys are errors, values do not change, types are not guessed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Data(Section):
@@ -67,9 +84,11 @@ class Objective(Section):
     @model_validator(mode="after")
     def _shapes(self) -> "Objective":
         if len(set(self.splits)) != len(self.splits):
-            raise ValueError(f"splits repeats a value: {self.splits}")
+            raise ValueError(f"splits = {self.splits}: each split once; split_weights says how often it is drawn")
         if self.split_weights is not None and len(self.split_weights) != len(self.splits):
-            raise ValueError(f"split_weights has {len(self.split_weights)} values for {len(self.splits)} splits")
+            raise ValueError(
+                f"split_weights = {self.split_weights}: should have one weight for each of the {len(self.splits)} splits"
+            )
         return self
 
 
@@ -120,19 +139,28 @@ class Model(Section):
     @model_validator(mode="after")
     def _shapes(self) -> "Model":
         if self.head_size % 2 and self.position == "rope":
-            raise ValueError(f"head_size = {self.head_size} is odd: rope rotates pairs; use {self.head_size + 1}")
+            raise ValueError(
+                f"head_size = {self.head_size}: rope rotates pairs, so it must be even; use {self.head_size + 1}"
+            )
         if self.heads is None and self.width % self.head_size:
             raise ValueError(
-                f"width = {self.width} is no multiple of head_size = {self.head_size}: "
+                f"width = {self.width}: no multiple of head_size = {self.head_size}; "
                 f"set heads, or a width such as {max(1, round(self.width / self.head_size)) * self.head_size}"
             )
         if self.query_heads % self.key_heads:
             divisors = [n for n in range(1, self.query_heads + 1) if self.query_heads % n == 0]
-            raise ValueError(f"kv_heads = {self.key_heads} does not divide {self.query_heads} heads: use one of {divisors}")
+            raise ValueError(
+                f"kv_heads = {self.key_heads}: does not divide {self.query_heads} heads; use one of {divisors}"
+            )
         if self.input_attention == "forward_backward_heads" and self.query_heads % 2:
-            raise ValueError(f"forward_backward_heads needs an even number of heads, not {self.query_heads}")
+            raise ValueError(
+                f'input_attention = "forward_backward_heads": half the heads look back, half ahead, so their number '
+                f"must be even, not {self.query_heads}; set heads = {self.query_heads + 1}"
+            )
         if self.input_attention == "forward_backward_layers" and self.layers < 2:
-            raise ValueError("forward_backward_layers needs at least 2 layers")
+            raise ValueError(
+                'input_attention = "forward_backward_layers": layers look back and ahead in turn; set layers = 2 or more'
+            )
         return self
 
 
@@ -169,7 +197,9 @@ class Training(Section):
     @model_validator(mode="after")
     def _schedule(self) -> "Training":
         if self.warmup + self.decay > 1:
-            raise ValueError(f"warmup + decay = {self.warmup + self.decay:g} is more than the whole run")
+            raise ValueError(
+                f"warmup = {self.warmup:g}: with decay = {self.decay:g} more than the whole run; use at most 1 together"
+            )
         return self
 
 
@@ -184,13 +214,51 @@ class Evaluation(Section):
     """Points of the learning curve."""
 
 
+class Config(Section):
+    """What one arm resolves to: everything that decides a trial, but its seed."""
+
+    data: Data = Data()
+    objective: Objective = Objective()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @property
+    def input_loss(self) -> bool:
+        """Whether the input's own next tokens are predicted too."""
+        return self.objective.loss_on == "all"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Config":
+        window, batch = self.data.window, self.training.batch
+        if self.input_loss and self.model.input_attention != "causal":
+            raise ValueError(
+                f'objective.loss_on = "all": input_attention = "{self.model.input_attention}" lets the input see the '
+                'tokens it would predict; use loss_on = "target", or causal input attention'
+            )
+        for split in self.objective.splits:
+            if window - round(split * window) < 2:
+                raise ValueError(
+                    f"objective.splits = {self.objective.splits}: {split:g} of a window of {window} tokens leaves fewer "
+                    f"than 2 for the target, whose first is given; use at most {max(0, window - 2) / window:.3g}"
+                    if window >= 2
+                    else f"data.window = {window}: a window needs at least 2 tokens, one given and one predicted"
+                )
+        if self.training.tokens < batch * window:
+            raise ValueError(
+                f"training.tokens = {self.training.tokens}: less than one step of {batch} windows of {window} tokens; "
+                f"use at least {batch * window}"
+            )
+        return self
+
+
 Metric = Literal["nats_per_token", "bits_per_byte"]
 
 
 class Claim(Section):
     """A statement about a contrast, written before the run."""
 
-    says: str
+    says: Text
     """The statement, in words."""
     arm: str
     """The arm the statement is about."""
@@ -216,7 +284,7 @@ class Claim(Section):
 class Study(Section):
     """A question, a base, arms that override it, and claims about them."""
 
-    question: str
+    question: Text
     """What the study asks, in one sentence."""
     about: str = ""
     """A paragraph of background for the report."""
@@ -238,6 +306,15 @@ class Study(Section):
     """Named overrides of the base."""
     claim: list[Claim] = []
     """Statements to be judged."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: int | list[int]) -> int | list[int]:
+        if isinstance(seeds, list) and (repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1})):
+            raise ValueError(
+                f"seed {repeated[0]} is there twice: the same trial again says nothing new; give distinct seeds"
+            )
+        return seeds
 
     @property
     def seed_list(self) -> list[int]:

@@ -1,0 +1,138 @@
+"""The command `audit`: what differs, what is equal, what each arm costs, in 80 columns."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from paribus.data.sources import Progress as Report
+from paribus.data.store import prepare
+from paribus.errors import AuditError
+from paribus.study import spec
+from paribus.study.audit import audit, complaints
+from paribus.study.plan import Plan, build_plan
+from paribus.study.problems import shown
+
+_HASH = 8  # digits shown of a hash
+
+
+def show_audit(study: spec.Study, as_json: bool) -> None:
+    """Prepare the study's text, audit its plan and print the result. Raises AuditError if the audit fails."""
+    plan = build_plan(study)
+    with preparation() as report:
+        corpus = prepare(study.data, report)
+    result = audit(plan, corpus)
+    if as_json:
+        print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))
+    else:
+        print_audit(result, plan, study, Console(highlight=False))
+    found = complaints(result)
+    if found:
+        raise AuditError(f"the audit failed: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
+
+
+@contextmanager
+def preparation() -> Iterator[Report]:
+    """A progress bar on stderr for the preparation of a corpus; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("preparing text", total=None)
+
+        def report(stage: str, done: int, total: int | None) -> None:
+            progress.update(task, description=stage, completed=done, total=total)
+
+        yield report
+
+
+def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, console: Console) -> None:
+    """Print an audit as tables that stay readable in 80 columns, and plain where the output is no terminal."""
+    arms = result["arms"]
+    console.print(Text(study.question, style="bold"))
+    flops = sum(arms[trial.arm]["seeds"][str(trial.seed)]["train_flops"] for trial in plan.trials)
+    console.print(
+        f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials, {_short(flops)} training FLOPs in all\n"
+    )
+    console.print(_differences(arms))
+    console.print(_costs(arms))
+    console.print(Text("Counted for the first seed. Parameters outside the embeddings; total with them."), "\n")
+    if result["claims"]:
+        console.print(_claims(result["claims"]))
+    if found := complaints(result):
+        for fault in found:
+            console.print(Text(f"- {fault}", style="red"))
+    else:
+        console.print("The audit passed: nothing undeclared differs, and all that must be equal is.")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _differences(arms: Mapping[str, Any]) -> Table:
+    table = _table("What each arm changes of the base", "arm", "sets", "start", "batches")
+    for name, arm in arms.items():
+        sets = [f"{field} = {_value(value)}" for field, value in arm["differs"].items()]
+        sets += [f"({field} follows: {_value(value)})" for field, value in arm["follows"].items()]
+        start, order = arm["common_init"][:_HASH], arm["data_order"][:_HASH]
+        table.add_row(Text(name), Text("\n".join(sets) or "nothing"), start, order)
+    return table
+
+
+def _costs(arms: Mapping[str, Any]) -> Table:
+    table = _table("What each arm is and costs", "arm")
+    for column in ("parameters", "total", "train FLOPs", "seen tokens", "loss tokens"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, arm in arms.items():
+        row = [
+            _short(arm[key]) for key in ("parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens")
+        ]
+        table.add_row(Text(name), *row)
+    return table
+
+
+def _claims(claims: list[dict[str, Any]]) -> Table:
+    table = _table("What each claim varies and holds", "claim", "differs in", "equal", "")
+    for claim in claims:
+        varies = [f"{field}{' (undeclared)' if field in claim['undeclared'] else ''}" for field in claim["varies"]]
+        varies += [f"({field})" for field in claim["follows"]]
+        holds = [_hold(hold) for hold in claim["holds"]]
+        table.add_row(
+            Text(f"{claim['arm']} against {claim['against']}"),
+            Text("\n".join(varies) or "nothing"),
+            Text("\n".join(holds) or "-"),
+            Text("ok" if claim["passed"] else "FAILS", style="green" if claim["passed"] else "bold red"),
+        )
+    return table
+
+
+def _hold(hold: Mapping[str, Any]) -> str:
+    if not hold["holds"]:
+        return f"{hold['quantity']}: {_short(hold['arm'])}, {_short(hold['against'])}"
+    return f"{hold['quantity']} (within {hold['tolerance']:.0%})" if hold["tolerance"] else str(hold["quantity"])
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _short(count: int) -> str:
+    """A count to read: exact below ten million, in powers of ten above."""
+    return f"{count:,}" if count < 10_000_000 else f"{count:.3g}".replace("e+", "e")

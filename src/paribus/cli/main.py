@@ -1,0 +1,144 @@
+"""The command `paribus`.
+
+Exit status: 0 done, 1 the audit failed, 2 wrong use. What a user can mend is told in one line, never with a traceback.
+Commands import what they need when they run, so that the light ones start without torch.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paribus.errors import AuditError, UserError
+
+# Typer's own "wrong use" errors: the base of BadParameter's base, wherever this version of typer keeps it.
+_WrongUse: type[BaseException] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    help="Settles arguments about language-model architecture by controlled experiments.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A built-in study (see `paribus list`) or a TOML file.")]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, max=1000, help="Seeds per arm; the same as --set seeds=N.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set any field, such as model.layers=6. May be given again."),
+]
+
+
+def overrides_of(overrides: list[str] | None, seeds: int | None) -> list[str]:
+    """The `--set` and `--seeds` of a command, as `load_study` takes them."""
+    return [*(overrides or []), *([] if seeds is None else [f"seeds={seeds}"])]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"paribus {version('paribus')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _paribus(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def audit(
+    study: Study,
+    overrides: Overrides = None,
+    seeds: Seeds = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
+) -> None:
+    """Show what differs between the arms, what is equal and what each costs, before anything is spent.
+
+    Exit status 1 when a `hold` breaks or an undeclared field differs.
+    """
+    from paribus.study.reading import load_study
+
+    checked = load_study(study, overrides_of(overrides, seeds))  # a mistake is told before torch is imported
+    from paribus.cli.audit import show_audit
+
+    show_audit(checked, as_json)
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The study to write, such as my-study.toml.")],
+) -> None:
+    """Write a commented study to start from. It runs as it stands."""
+    from paribus.cli.studies import write_template
+
+    write_template(file)
+
+
+@app.command("list")
+def list_() -> None:
+    """List what is built in: studies, and the values of the fields that make an architecture."""
+    from paribus.cli.studies import show_builtin
+
+    show_builtin()
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a study file, for editors that complete and check it."""
+    import json
+
+    from paribus.study.schema import study_schema
+
+    print(json.dumps(study_schema(), indent=2, ensure_ascii=False))
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        status = app(args=None if arguments is None else list(arguments), prog_name="paribus", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except UserError as error:
+        return _complain(str(error), 1 if isinstance(error, AuditError) else 2)
+    except _WrongUse as error:
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
+        return _complain(f"{said.rstrip('.')}; see paribus --help", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("stopped", 130)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _complain(message: str, status: int) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        print(f"paribus: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a study
+    sys.exit(run_command())
+
+
+if __name__ == "__main__":
+    main()

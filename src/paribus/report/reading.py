@@ -1,0 +1,315 @@
+"""The directory of a study (docs/directory.md) as one typed object.
+
+Whatever a killed, running or diverged study left behind is read as far as it goes: a trial without a result is
+unfinished, a claim without a verdict is not judged yet. Only the study and its plan must be there.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from paribus.errors import StudyError
+from paribus.files import read_json
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Loss on the target text."""
+
+    nats_per_token: float
+    bits_per_byte: float
+
+    def __getitem__(self, metric: str) -> float:
+        """The loss in one of the metrics of a claim."""
+        return {"nats_per_token": self.nats_per_token, "bits_per_byte": self.bits_per_byte}[metric]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point on the tuning split."""
+
+    tokens: int
+    score: Score
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm, one seed, as far as it came."""
+
+    id: str
+    arm: str
+    seed: int
+    status: str
+    """`done`, `diverged`, `unfinished` (it trained, but has no result) or `planned` (it has not started)."""
+    reason: str | None = None
+    test: Score | None = None
+    by_split: dict[int, Score] = field(default_factory=dict)
+    """Test loss per number of input tokens."""
+    curve: tuple[CurvePoint, ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+    """Tokens seen and training loss (nats per token), one entry per step; steps without a finite loss left out."""
+    result: Json = field(default_factory=dict)
+    """`result.json` as it is: tokens, parameters, hashes, seconds, speed, memory."""
+    runtime: Json = field(default_factory=dict)
+
+    @property
+    def hashes(self) -> Json:
+        """Hashes of the start, the data order and the test windows."""
+        return self.result.get("hashes") or {}
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Seconds spent in training steps."""
+        return (self.result.get("seconds") or {}).get("training")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named override of the base, and what the audit said of it."""
+
+    name: str
+    overrides: Json
+    config: Json
+    repeats: str | None
+    audit: Json
+    """`differs`, `parameters`, `total_parameters`, `train_flops`, `seen_tokens`, `loss_tokens`, hashes; may be empty."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged claim; numbers are None where the trials allow none."""
+
+    verdict: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+    documents: int | None
+    degrees_of_freedom: float | None
+    sd_seed: float | None
+    sd_document: float | None
+    per_seed: tuple[float, ...]
+    seeds_needed: int | None
+    detectable: float | None
+    secondary: Json
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a contrast and, once judged, its verdict."""
+
+    says: str
+    arm: str
+    against: str
+    metric: str
+    expect: str
+    margin: float
+    estimand: str
+    under: str | None
+    verdict: Verdict | None
+
+    @property
+    def outcome(self) -> str:
+        """`supported`, `refuted`, `undecided`, or `pending` where nothing was judged yet."""
+        return self.verdict.verdict if self.verdict else "pending"
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """Everything a report is made of."""
+
+    question: str
+    about: str
+    study: Json
+    arms: tuple[Arm, ...]
+    claims: tuple[Claim, ...]
+    trials: tuple[Trial, ...]
+    audit: Json
+    data: Json
+    environment: Json
+    confidence: float
+    contrasts: int
+    test_windows: int | None
+    test_documents: int | None
+
+    def arm(self, name: str) -> Arm | None:
+        """The arm of that name."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    def trials_of(self, arm: str) -> tuple[Trial, ...]:
+        """The trials of an arm, in run order."""
+        return tuple(trial for trial in self.trials if trial.arm == arm)
+
+    def done(self, arm: str) -> tuple[Trial, ...]:
+        """The trials of an arm that ended well and have a test score."""
+        return tuple(trial for trial in self.trials_of(arm) if trial.status == "done" and trial.test)
+
+
+def read_study(directory: Path) -> StudyRecord:
+    """Read a study's directory, unfinished or not.
+
+    Raises StudyError where the directory holds no study, or a file in it is damaged.
+    """
+    for name in ("study.json", "plan.json"):
+        if not (directory / name).is_file():
+            raise StudyError(
+                f"{directory}: no study directory, {name} is missing; give the folder that `paribus run --out` wrote"
+            )
+    study, plan = _object(directory / "study.json"), _object(directory / "plan.json")
+    audit, verdicts = _object(directory / "audit.json"), _object(directory / "verdicts.json")
+    windows, documents = _test_windows(directory / "test_windows.safetensors")
+    try:
+        audited = audit.get("arms") or {}
+        arms = tuple(
+            Arm(
+                str(arm["name"]),
+                arm.get("overrides") or {},
+                arm.get("config") or {},
+                arm.get("repeats"),
+                audited.get(arm["name"]) or {},
+            )
+            for arm in plan["arms"]
+        )
+        judged = verdicts.get("claims") or []
+        claims = tuple(
+            _claim(claim, judged[index] if index < len(judged) else None) for index, claim in enumerate(plan["claims"])
+        )
+        trials = tuple(
+            _trial(directory / "trials" / trial["id"], trial["id"], trial["arm"], trial["seed"])
+            for trial in plan["trials"]
+        )
+        return StudyRecord(
+            question=str(study["question"]),
+            about=str(study.get("about") or ""),
+            study=study,
+            arms=arms,
+            claims=claims,
+            trials=trials,
+            audit=audit,
+            data=_object(directory / "data.json"),
+            environment=_object(directory / "environment.json"),
+            confidence=float(verdicts.get("confidence") or study.get("confidence") or 0.95),
+            contrasts=int(verdicts.get("contrasts") or len(claims)),
+            test_windows=windows,
+            test_documents=documents,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StudyError(
+            f"{directory}: study.json, plan.json or a result does not follow docs/directory.md "
+            f"({type(error).__name__}: {error}); run the study again with this version"
+        ) from error
+
+
+def _object(path: Path) -> Json:
+    """One JSON object; empty where the file is not there yet."""
+    if not path.is_file():
+        return {}
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{path}: cannot be read as JSON ({error}); delete it and run the study again, which resumes"
+        ) from error
+    if not isinstance(value, dict):
+        raise StudyError(f"{path}: holds no JSON object; delete it and run the study again, which resumes")
+    return value
+
+
+def _lines(path: Path) -> list[Json]:
+    """The whole lines of a JSON-lines file by step; a step written again after a resume counts once, as last written."""
+    if not path.is_file():
+        return []
+    by_step: dict[int, Json] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            by_step[int(row["step"])] = row
+        except (ValueError, KeyError, TypeError):  # a line that a running worker has half written
+            continue
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _score(value: Mapping[str, Any] | None) -> Score | None:
+    """A score, or None where it is missing or not finite."""
+    if not value or value.get("nats_per_token") is None or value.get("bits_per_byte") is None:
+        return None
+    score = Score(float(value["nats_per_token"]), float(value["bits_per_byte"]))
+    return score if math.isfinite(score.nats_per_token) and math.isfinite(score.bits_per_byte) else None
+
+
+def _trial(folder: Path, identity: str, arm: str, seed: int) -> Trial:
+    metrics, result = _lines(folder / "metrics.jsonl"), _object(folder / "result.json")
+    test = result.get("test") or {}
+    splits = {int(split): _score(value) for split, value in (test.get("by_split") or {}).items()}
+    points = [(int(row.get("tokens", 0)), _score(row)) for row in _lines(folder / "curve.jsonl")]
+    return Trial(
+        id=identity,
+        arm=arm,
+        seed=int(seed),
+        status=result.get("status") or ("unfinished" if metrics or points else "planned"),
+        reason=result.get("reason"),
+        test=_score(test),
+        by_split={split: score for split, score in sorted(splits.items()) if score},
+        curve=tuple(CurvePoint(tokens, score) for tokens, score in points if score),
+        losses=tuple(
+            (int(row.get("tokens", 0)), float(row["loss"]))
+            for row in metrics
+            if row.get("loss") is not None and math.isfinite(float(row["loss"]))
+        ),
+        result=result,
+        runtime=_object(folder / "trial.json").get("runtime") or {},
+    )
+
+
+def _claim(planned: Json, judged: Json | None) -> Claim:
+    verdict = None
+    if judged and judged.get("verdict"):
+        needed, seeds = judged.get("seeds_needed"), judged.get("seeds")
+        verdict = Verdict(
+            verdict=judged["verdict"],
+            estimate=judged.get("estimate"),
+            low=judged.get("low"),
+            high=judged.get("high"),
+            seeds=int(seeds) if seeds is not None else len(judged.get("per_seed") or []),
+            documents=judged.get("documents"),
+            degrees_of_freedom=judged.get("degrees_of_freedom"),
+            sd_seed=judged.get("sd_seed"),
+            sd_document=judged.get("sd_document"),
+            per_seed=tuple(value for value in judged.get("per_seed") or [] if value is not None),
+            seeds_needed=int(needed) if needed is not None else None,
+            detectable=judged.get("detectable"),
+            secondary=judged.get("secondary") or {},
+            note=judged.get("note") or None,
+        )
+    return Claim(
+        says=planned["says"],
+        arm=planned["arm"],
+        against=planned["against"],
+        metric=planned.get("metric") or "bits_per_byte",
+        expect=planned["expect"],
+        margin=float(planned["margin"]),
+        estimand=planned.get("estimand") or "text_like_it",
+        under=planned.get("under"),
+        verdict=verdict,
+    )
+
+
+def _test_windows(path: Path) -> tuple[int | None, int | None]:
+    """Number of test windows and of the documents they come from."""
+    if not path.is_file():
+        return None, None
+    try:
+        document = load_file(path)["document"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise StudyError(f"{path}: cannot be read ({error}); delete it and run the study again, which resumes") from error
+    return int(document.size), int(np.unique(document).size)

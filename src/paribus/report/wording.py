@@ -1,0 +1,338 @@
+"""What a study's verdicts mean, in sentences: the same in HTML, Markdown and JSON.
+
+Plain text throughout; whoever renders it escapes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paribus.report.numbers import (
+    MISSING,
+    UNITS,
+    compact,
+    decimals,
+    fixed,
+    grouped,
+    interval,
+    listed,
+    mean,
+    signed,
+    value_text,
+)
+from paribus.report.reading import Claim, StudyRecord, Trial
+
+OUTCOMES = {
+    "supported": "Supported",
+    "refuted": "Refuted",
+    "undecided": "Undecided",
+    "pending": "Not judged yet",
+}
+EXPECTATIONS = {
+    "better": "better by more than the margin",
+    "worse": "worse by more than the margin",
+    "equal": "equal within the margin",
+    "not_better": "not better by more than the margin",
+    "not_worse": "not worse by more than the margin",
+}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A claim with its repeats under other settings: the same statement, judged again."""
+
+    claim: Claim
+    repeats: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The top of the report."""
+
+    headline: str
+    """The answer in a sentence."""
+    sentences: tuple[str, ...]
+    """What the other claims say, and what the answer depends on."""
+    scope: tuple[tuple[str, str], ...]
+    """Label and value of everything the answer is conditional on."""
+    outcome: str
+    """Verdict of the first claim; `pending` where there is none."""
+
+
+def contrasts(record: StudyRecord) -> tuple[Contrast, ...]:
+    """The claims as written, each with its repeats."""
+    repeats: dict[int, list[Claim]] = {index: [] for index, claim in enumerate(record.claims) if not claim.under}
+    alone = []
+    for claim in record.claims:
+        if not claim.under:
+            continue
+        home = next((index for index in repeats if _repeats(record, claim, record.claims[index])), None)
+        if home is None:
+            alone.append(Contrast(claim, ()))
+        else:
+            repeats[home].append(claim)
+    return (*(Contrast(record.claims[index], tuple(again)) for index, again in repeats.items()), *alone)
+
+
+def _repeats(record: StudyRecord, claim: Claim, original: Claim) -> bool:
+    """Whether `claim` is `original` judged again under another setting."""
+    same = ("says", "metric", "expect", "margin", "estimand")
+    arms = (claim.arm, original.arm), (claim.against, original.against)
+    return all(getattr(claim, name) == getattr(original, name) for name in same) and all(
+        again == first or ((arm := record.arm(again)) is not None and arm.repeats == first) for again, first in arms
+    )
+
+
+def short_name(record: StudyRecord, name: str) -> str:
+    """An arm's name, without the setting under which it repeats another arm."""
+    arm = record.arm(name)
+    return arm.repeats if arm and arm.repeats else name
+
+
+def rule(claim: Claim) -> str:
+    """When the claim counts as supported and as refuted, for its own margin."""
+    digits = decimals(claim)
+    plus, minus = signed(claim.margin, digits), signed(-claim.margin, digits)
+    return {
+        "better": f"Supported if the whole interval lies above {plus}, refuted if below it.",
+        "not_better": f"Supported if the whole interval lies below {plus}, refuted if above it.",
+        "worse": f"Supported if the whole interval lies below {minus}, refuted if above it.",
+        "not_worse": f"Supported if the whole interval lies above {minus}, refuted if below it.",
+        "equal": f"Supported if the whole interval lies between {minus} and {plus}, refuted if wholly outside.",
+    }[claim.expect]
+
+
+def effect(record: StudyRecord, claim: Claim) -> str:
+    """The estimated difference as a sentence without a full stop."""
+    verdict, arm, against = claim.verdict, short_name(record, claim.arm), short_name(record, claim.against)
+    if verdict is None or verdict.estimate is None:
+        return f"{arm} against {against}: no estimate"
+    digits, unit = decimals(claim), UNITS.get(claim.metric, claim.metric)
+    size = fixed(abs(verdict.estimate), digits)
+    if verdict.estimate == 0:
+        return f"{arm} and {against} have exactly the same loss"
+    direction = "better" if verdict.estimate > 0 else "worse"
+    return f"{arm} is {direction} than {against} by {size} {unit}"
+
+
+def confidence_text(record: StudyRecord) -> str:
+    """`95 % simultaneous over 5 contrasts`."""
+    level = f"{100 * record.confidence:g} %"
+    return f"{level} simultaneous over {record.contrasts} contrasts" if record.contrasts > 1 else f"{level} interval"
+
+
+def estimand_text(claim: Claim) -> str:
+    """What the interval is about."""
+    if claim.estimand == "this_test_set":
+        return "About this very test set: only the seeds vary. Other text of the same kind could answer otherwise."
+    return "About text like the test set: both the seeds and the documents could have been others."
+
+
+def lesson(claim: Claim) -> str:
+    """What an undecided or unjudged claim still teaches; empty for a decided one."""
+    verdict = claim.verdict
+    if verdict is None:
+        return "Its trials have not all finished; run the study again and it resumes."
+    if verdict.verdict != "undecided":
+        return ""
+    if verdict.low is None or verdict.high is None:
+        if verdict.seeds == 1:
+            return "One seed gives a difference but no measure of chance: run at least two, better five."
+        return verdict.note or "Too few trials finished to say anything about chance."
+    digits, parts = decimals(claim), []
+    edge = {"equal": f"±{fixed(claim.margin, digits)}", "worse": signed(-claim.margin, digits)}
+    edge["not_worse"] = edge["worse"]
+    parts.append(
+        f"The interval reaches across the margin of {edge.get(claim.expect, signed(claim.margin, digits))}, "
+        "so chance could explain either answer."
+    )
+    gain = f"a gain above {fixed(verdict.high, digits)}" if verdict.high > 0 else "any gain"
+    loss = f"a loss above {fixed(-verdict.low, digits)}" if verdict.low < 0 else "any loss"
+    parts.append(f"What the run does rule out is {gain} and {loss}.")
+    if verdict.seeds_needed is not None:
+        parts.append(f"About {verdict.seeds_needed} seeds would probably decide it; {verdict.seeds} were run.")
+    else:
+        parts.append("More seeds alone would probably not decide it: the true difference may lie close to the margin.")
+    if verdict.detectable is not None:
+        parts.append(f"The smallest difference these seeds could detect is {fixed(verdict.detectable, digits)}.")
+    return " ".join(parts)
+
+
+def repeat_remark(claim: Claim, again: Claim) -> str:
+    """What the second setting did to the verdict."""
+    under = again.under or "another setting"
+    if "pending" in (claim.outcome, again.outcome):
+        return f"Not judged yet under {under}."
+    first, second = claim.verdict, again.verdict
+    assert first is not None
+    assert second is not None
+    flipped = first.estimate is not None and second.estimate is not None and first.estimate * second.estimate < 0
+    sign = " and the estimate changes its sign" if flipped else ""
+    if claim.outcome != again.outcome:
+        return f"The verdict changes with {_field(under)}: {claim.outcome} becomes {again.outcome}{sign}."
+    if flipped:
+        return f"Same verdict, but the estimate changes its sign under {under}."
+    return f"Same verdict and sign under {under}."
+
+
+def _field(under: str) -> str:
+    return {"model.init": "the initialisation"}.get(under.split("=")[0].strip(), under.split("=")[0].strip())
+
+
+def answer(record: StudyRecord) -> Answer:
+    """The answer to the study's question, no stronger than its verdicts and no wider than its scope."""
+    pairs = contrasts(record)
+    scope = tuple(scope_of(record))
+    if not pairs:
+        return Answer(_without_claims(record), (), scope, "pending")
+    first = pairs[0]
+    outcome = first.claim.outcome
+    if outcome == "pending":
+        ended = sum(trial.status in ("done", "diverged") for trial in record.trials)
+        return Answer(
+            f"Not answered yet: {ended} of {len(record.trials)} trials have ended.",
+            ("Run the study again; it resumes where it stopped.",),
+            scope,
+            outcome,
+        )
+    tail = {
+        "supported": "is supported",
+        "refuted": "is refuted",
+        "undecided": "stays undecided at this budget",
+    }[outcome]
+    verdict = first.claim.verdict
+    assert verdict is not None
+    digits = decimals(first.claim)
+    measured = effect(record, first.claim)
+    if verdict.low is not None:
+        measured += f", interval {interval(verdict.low, verdict.high, digits)}"
+    sentences = [f"{measured[0].upper() + measured[1:] if measured.startswith('no ') else measured}."]
+    if taught := lesson(first.claim):
+        sentences.append(taught)
+    sentences += _others(pairs)
+    sentences += _sensitivity(pairs)
+    return Answer(f"“{first.claim.says.rstrip('.')}” {tail}.", tuple(sentences), scope, outcome)
+
+
+def _without_claims(record: StudyRecord) -> str:
+    scores = {
+        arm.name: mean(trial.test.bits_per_byte for trial in record.done(arm.name) if trial.test) for arm in record.arms
+    }
+    finished = {name: score for name, score in scores.items() if score is not None}
+    if not finished:
+        return "The study makes no claim, and no trial has finished."
+    best = min(finished, key=lambda name: finished[name])
+    return f"The study makes no claim. Lowest mean test loss: {best}, {fixed(finished[best])} bits per byte."
+
+
+def _others(pairs: Sequence[Contrast]) -> list[str]:
+    """One sentence that counts the verdicts of all claims but the first."""
+    rest = [pair.claim.outcome for pair in pairs[1:]]
+    if not rest:
+        return []
+    words = {"supported": "supported", "refuted": "refuted", "undecided": "undecided", "pending": "not judged yet"}
+    if len(rest) == 1:
+        return [f"The other claim is {words[rest[0]]}."]
+    counts = {outcome: rest.count(outcome) for outcome in words if outcome in rest}
+    said = [f"{count} {'is' if count == 1 else 'are'} {words[outcome]}" for outcome, count in counts.items()]
+    return [f"Of the other {len(rest)} claims, {listed(said)}."]
+
+
+def _sensitivity(pairs: Sequence[Contrast]) -> list[str]:
+    """Whether verdicts survive their repeats."""
+    judged = [
+        (pair.claim, again)
+        for pair in pairs
+        for again in pair.repeats
+        if "pending" not in (pair.claim.outcome, again.outcome)
+    ]
+    if not judged:
+        return []
+    changed = [again for claim, again in judged if claim.outcome != again.outcome]
+    under = listed(dict.fromkeys(again.under or "" for again in changed or [again for _, again in judged]))
+    if not changed:
+        return [f"Repeated under {under}, no verdict changes."]
+    if len(judged) == 1:
+        claim, again = judged[0]
+        return [f"Judged again under {under}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."]
+    return [f"Judged again under {under}, {len(changed)} of {len(judged)} verdicts come out otherwise."]
+
+
+def scope_of(record: StudyRecord) -> list[tuple[str, str]]:
+    """What the answer is conditional on, as label and value."""
+    base = [arm for arm in record.arms if not arm.repeats]
+    training = record.study.get("training") or {}
+    corpus = record.data.get("corpus") or record.data.get("name") or (record.study.get("data") or {}).get("corpus")
+    if isinstance(corpus, dict):
+        corpus = corpus.get("name")
+    size = record.data.get("bytes")
+    total = sum(value for value in size.values() if isinstance(value, int)) if isinstance(size, dict) else size
+    rows = [("Corpus", f"{corpus}, {compact(total)}B of text" if isinstance(total, int | float) else value_text(corpus))]
+    parameters = [arm.audit["parameters"] for arm in base if arm.audit.get("parameters") is not None]
+    if parameters:
+        low, high = compact(min(parameters)), compact(max(parameters))
+        rows.append(("Parameters", f"{low if low == high else f'{low} to {high}'} (non-embedding)"))
+    seen = [arm.audit["seen_tokens"] for arm in base if arm.audit.get("seen_tokens") is not None]
+    tokens = max(seen) if seen else training.get("tokens")
+    if tokens is not None:
+        rows.append(("Training", f"{compact(tokens)} tokens per trial"))
+    seeds = sorted({trial.seed for trial in record.trials})
+    rows.append(("Seeds", f"{len(seeds)} ({seed_text(seeds)})"))
+    inits = list(dict.fromkeys(str((arm.config.get("model") or {}).get("init", MISSING)) for arm in record.arms))
+    again = f" (repeated under {listed(inits[1:])})" if len(inits) > 1 else ""
+    rows.append(("Initialisation", f"{inits[0] if inits else MISSING}{again}"))
+    if record.test_windows:
+        rows.append(("Test", f"{grouped(record.test_windows)} windows of {grouped(record.test_documents)} documents"))
+    return rows
+
+
+def seed_text(seeds: Sequence[int]) -> str:
+    """`0 to 4`, or the seeds one by one."""
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+SCOPE_NOTE = (
+    "At this budget: this corpus, this size, these tokens and this recipe. One size allows no statement about scale."
+)
+
+HOW_TO_READ = (
+    (
+        "An improvement is positive.",
+        "It is the loss of the arm it is set against, minus the loss of the arm, paired seed by seed: same start, same "
+        "batches, same test windows. Lower loss is better.",
+    ),
+    (
+        "The interval is simultaneous.",
+        "It is widened so that, over the whole study, the chance that even one interval misses its true value is at most "
+        "what the confidence leaves. More claims mean wider intervals.",
+    ),
+    (
+        "The margin was set before the run.",
+        "It is the smallest difference that would matter to its author. A claim is supported or refuted only when the "
+        "whole interval lies on one side of it; verdict and interval can never contradict each other.",
+    ),
+    (
+        "Undecided is a result.",
+        "It says that this budget cannot tell, what it still rules out, and how many seeds would probably do. No "
+        "significant difference is not the same as no difference: that needs the interval inside the margin.",
+    ),
+    (
+        "Text like it, or this test set.",
+        "“Text like it” treats seeds and test documents as samples, so the interval speaks for new seeds and new text of "
+        "the same kind. “This test set” treats only the seeds so and is narrower.",
+    ),
+    (
+        "The scope is part of the answer.",
+        "Initialisation, learning rate and budget can change a verdict, even its sign. That is why the main contrasts "
+        "can be repeated under a second initialisation, shown beside the first.",
+    ),
+)
+
+
+def diverged_text(trials: Sequence[Trial]) -> str:
+    """`2 trials diverged: gpt seed 1, t5 seed 0`, or nothing."""
+    names = [f"{trial.arm} seed {trial.seed}" for trial in trials if trial.status == "diverged"]
+    if not names:
+        return ""
+    return f"{len(names)} trial{'s' if len(names) > 1 else ''} diverged: {listed(names)}."

@@ -1,0 +1,191 @@
+"""The audit: what differs between the arms, what is equal, and what each arm costs, counted before anything is spent.
+
+The same counts are compared with what the trainers recorded once a study has run (`recorded`).
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from paribus.data.batches import TrainingBatches
+from paribus.data.store import Corpus
+from paribus.models.cost import parameter_counts, training_flops
+from paribus.models.initialisation import common_init_hash, initial_names
+from paribus.study.arms import consequences, differences, used_value
+from paribus.study.holds import Hold, distance, read_holds
+from paribus.study.plan import Arm, Plan, PlannedClaim
+from paribus.study.problems import shown
+
+# Fields that decide which batches are read: where a claim declares one of them, its arms may read other batches.
+_BATCH_FIELDS = ("training.tokens", "training.batch")
+
+
+def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
+    """Count and compare all arms of a plan: the content of `audit.json`.
+
+    Quantities that depend on the seed are those of the first seed; `seeds` has all, and a claim must hold for every one.
+    """
+    names = common_names(plan, corpus.vocabulary)
+    base = plan.base
+    arms: dict[str, dict[str, Any]] = {}
+    readings: dict[str, dict[str, Any]] = {}
+    for arm in plan.arms:
+        total, own = parameter_counts(arm.config.model, corpus.vocabulary, arm.config.input_loss)
+        seeds = {str(seed): _per_seed(arm, seed, corpus, names, readings) for seed in plan.seeds}
+        arms[arm.name] = {
+            "differs": {field: used_value(arm.config, field) for field in differences(arm.config, base)},
+            "follows": {field: used_value(arm.config, field) for field in consequences(arm.config, base)},
+            "parameters": own,
+            "total_parameters": total,
+            **seeds[str(plan.seeds[0])],
+            "seeds": seeds,
+        }
+    claims = [_claim(plan, claim, arms, corpus) for claim in plan.claims]
+    return {"arms": arms, "claims": claims, "passed": all(claim["passed"] for claim in claims)}
+
+
+def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:
+    """Names of the parameters that all arms (or those named) have in the same shape, hence start with the same values."""
+    chosen = plan.arms if arms is None else [plan.arm(name) for name in arms]
+    shapes = [initial_names(arm.config.model, vocabulary, arm.config.input_loss) for arm in chosen]
+    return {name for name, shape in shapes[0].items() if all(other.get(name) == shape for other in shapes[1:])}
+
+
+def _per_seed(
+    arm: Arm, seed: int, corpus: Corpus, names: set[str], readings: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What follows from the seed: FLOPs, tokens, hashes. `readings` keeps what arms with equal batches share."""
+    config = arm.config
+    data, objective, training = config.data, config.objective, config.training
+    key = f"{objective!r} {training.tokens} {training.batch} {seed}"
+    if key not in readings:
+        batches = TrainingBatches(corpus, data, objective, training.batch, seed)
+        readings[key] = batches.data_plan(batches.steps(training.tokens))
+    read = readings[key]
+    flops = sum(
+        steps
+        * training.batch
+        * training_flops(config.model, corpus.vocabulary, int(split), data.window - int(split), config.input_loss)
+        for split, steps in read["splits"].items()
+    )
+    return {
+        "train_flops": flops,
+        "seen_tokens": read["seen_tokens"],
+        "loss_tokens": read["loss_tokens"],
+        "data_order": read["data_order"],
+        "common_init": common_init_hash(config.model, corpus.vocabulary, config.input_loss, seed, names),
+    }
+
+
+def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], corpus: Corpus) -> dict[str, Any]:
+    """One claim's contrast: which fields differ, whether they may, and whether what must be equal is."""
+    pair = [claim.arm, claim.against]
+    one, other = (plan.arm(name).config for name in pair)
+    varies = differences(one, other)
+    undeclared = [field for field in varies if field not in claim.vary]
+    holds = [_held(hold, arms[claim.arm], arms[claim.against]) for hold in read_holds(claim.hold)]
+    names = common_names(plan, corpus.vocabulary, pair)
+    starts = {
+        common_init_hash(config.model, corpus.vocabulary, config.input_loss, plan.seeds[0], names)
+        for config in (one, other)
+    }
+    orders = [[seed["data_order"] for seed in arms[name]["seeds"].values()] for name in pair]
+    contrast = {
+        "says": claim.says,
+        "arm": claim.arm,
+        "against": claim.against,
+        "under": claim.under,
+        "varies": varies,
+        "follows": consequences(one, other),
+        "undeclared": undeclared,
+        "holds": holds,
+        "common_parameters": len(names),
+        "same_start": len(starts) == 1,
+        "same_data": orders[0] == orders[1],
+    }
+    faults = list(_faults(contrast))
+    return {**contrast, "faults": faults, "passed": not faults}
+
+
+def _faults(claim: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a contrast, a sentence each that says how to mend it."""
+    where = f"claim {shown(claim['says'], 50)}"
+    pair = f"{shown(claim['arm'])} and {shown(claim['against'])}"
+    for field in claim["undeclared"]:
+        yield f"{where}: {pair} differ in {field}, which its vary does not list; add it there, or make the arms equal in it"
+    for hold in claim["holds"]:
+        if not hold["holds"]:
+            apart = distance(hold["arm"], hold["against"])
+            limit = f", where {hold['tolerance']:.2%} is allowed" if hold["tolerance"] else ""
+            mend = "make them equal, or leave it out of this claim's hold"
+            if apart < 0.99:
+                entry = f"{hold['quantity']}: {math.floor(apart * 100) + 1}%"
+                mend = f"make them equal, leave it out of this claim's hold, or allow {shown(entry)}"
+            values = f"{hold['arm']:,} and {hold['against']:,}, {apart:.2%} apart{limit}"
+            yield f"{where}: {pair} must hold {hold['quantity']} equal, but have {values}; {mend}"
+    # An undeclared field that explains the next two was named above.
+    if not claim["same_start"] and "model.init" not in claim["varies"]:
+        yield f"{where}: {pair} do not start from the same weights in the parameters that they share"
+    if not claim["same_data"] and not any(
+        field in _BATCH_FIELDS or field.startswith("objective.") for field in claim["varies"]
+    ):
+        yield f"{where}: {pair} do not read the same batches in the same order"
+
+
+def _held(hold: Hold, arm: Mapping[str, Any], against: Mapping[str, Any]) -> dict[str, Any]:
+    """One `hold` entry: the two values, of the seed where they are furthest apart."""
+    pairs = [(arm[hold.quantity], against[hold.quantity])]
+    if hold.quantity in next(iter(arm["seeds"].values())):
+        pairs = [(arm["seeds"][seed][hold.quantity], against["seeds"][seed][hold.quantity]) for seed in arm["seeds"]]
+    worst = max(pairs, key=lambda pair: distance(*pair))
+    return {
+        "quantity": hold.quantity,
+        "arm": worst[0],
+        "against": worst[1],
+        "tolerance": hold.tolerance,
+        "holds": hold.allows(*worst),
+    }
+
+
+def recorded(result: Mapping[str, Any], plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The audit again, with what the trainers recorded set against what was counted before.
+
+    `results` maps trial ids to their `result.json`; trials that are missing are not compared, and of a diverged trial only
+    what was fixed before its first step. A mismatch makes `passed` false and is told in `recorded.mismatches`.
+    """
+    compared = [trial for trial in plan.trials if trial.id in results]
+    mismatches = [
+        f"trial {trial.id}: {text}"
+        for trial in compared
+        for text in _mismatches(result["arms"][trial.arm], trial.seed, results[trial.id])
+    ]
+    scored = {results[trial.id]["hashes"].get("test_windows") for trial in compared if _is_done(results[trial.id])}
+    if len(scored) > 1:
+        mismatches.append("the trials were not all scored on the same test windows")
+    passed = all(claim["passed"] for claim in result["claims"]) and not mismatches
+    return {**result, "recorded": {"trials": len(compared), "mismatches": mismatches}, "passed": passed}
+
+
+def _is_done(record: Mapping[str, Any]) -> bool:
+    return bool(record["status"] == "done")
+
+
+def _mismatches(arm: Mapping[str, Any], seed: int, record: Mapping[str, Any]) -> Iterator[str]:
+    expected = {**arm, **arm["seeds"][str(seed)]}
+    found = {**record, **record["hashes"]}
+    names = ["parameters", "total_parameters", "common_init"]
+    if _is_done(record):
+        names += ["seen_tokens", "loss_tokens", "data_order"]
+    for name in names:
+        if found.get(name) != expected[name]:
+            yield f"{name} should be {_number(expected[name])}, but the trainer recorded {_number(found.get(name))}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def complaints(result: Mapping[str, Any]) -> list[str]:
+    """All that an audit found wrong, a sentence each; empty if it passed."""
+    found = [fault for claim in result["claims"] for fault in claim["faults"]]
+    return found + list(result.get("recorded", {}).get("mismatches", []))

@@ -1,0 +1,169 @@
+"""What a study will run: arms resolved, claims with their repetitions, and trials in order (`plan.json`)."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from paribus.errors import StudyError
+from paribus.study import spec
+from paribus.study.arms import resolve, value_of
+from paribus.study.checks import check_study
+from paribus.study.fields import SECTIONS, flatten, variable_fields
+from paribus.study.problems import shown
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named override of the base, and the configuration it resolves to."""
+
+    name: str
+    overrides: dict[str, Any]
+    """Dotted field to value."""
+    config: spec.Config
+    repeats: str | None = None
+    """The arm of which this is a copy under another value, for a claim's `repeat_under`."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm, one seed: the unit of work and one directory."""
+
+    id: str
+    arm: str
+    seed: int
+
+
+class PlannedClaim(spec.Claim):
+    """A claim of the study file, or its repetition `under` another value."""
+
+    under: str | None = None
+    """For a repetition: the field and its value, such as `model.init = normal_0.02`."""
+    vary: list[str]
+    """The claim's own, or the study's."""
+    hold: list[str]
+    """The claim's own, or the study's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Arms, claims, and trials in the order in which they run."""
+
+    base: spec.Config
+    """The study's own sections; no trial has it, unless an arm overrides nothing."""
+    arms: list[Arm]
+    claims: list[PlannedClaim]
+    trials: list[Trial]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Arm]:
+        return {arm.name: arm for arm in self.arms}
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name. Raises KeyError if there is none."""
+        return self._by_name[name]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, each arm's the same, in the order in which they run."""
+        return list(dict.fromkeys(trial.seed for trial in self.trials))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as `plan.json` holds it."""
+        return {
+            "base": self.base.model_dump(mode="json"),
+            "arms": [
+                {
+                    "name": arm.name,
+                    "overrides": arm.overrides,
+                    "config": arm.config.model_dump(mode="json"),
+                    "repeats": arm.repeats,
+                }
+                for arm in self.arms
+            ],
+            "claims": [claim.model_dump(mode="json") for claim in self.claims],
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+
+    @classmethod
+    def from_dict(cls, tables: Mapping[str, Any]) -> "Plan":
+        """Read what `to_dict` wrote."""
+        return cls(
+            _unchecked(
+                {
+                    name: type(getattr(spec.Config(), name)).model_validate(table)
+                    for name, table in tables["base"].items()
+                }
+            ),
+            [Arm(**{**arm, "config": spec.Config.model_validate(arm["config"])}) for arm in tables["arms"]],
+            [PlannedClaim.model_validate(claim) for claim in tables["claims"]],
+            [Trial(**trial) for trial in tables["trials"]],
+        )
+
+
+def build_plan(study: spec.Study) -> Plan:
+    """Resolve every arm, repeat what the claims ask to repeat, and order the trials seed by seed.
+
+    After each round of trials every arm has one seed more, so that a study that is stopped compares all arms.
+    Raises StudyError where the study cannot be run as it stands.
+    """
+    check_study(study)
+    arms = {name: _arm(study, name, flatten(overrides), None) for name, overrides in study.arm.items()}
+    claims: list[PlannedClaim] = []
+    for claim in study.claim:
+        tables = {**claim.model_dump(), "vary": _or(claim.vary, study.vary), "hold": _or(claim.hold, study.hold)}
+        claims.append(PlannedClaim.model_validate(tables))
+        for field, values in claim.repeat_under.items():
+            for value in values:
+                arm, against = (_repeated(study, arms, name, field, value) for name in (claim.arm, claim.against))
+                arms |= {arm.name: arm, against.name: against}
+                under = f"{field} = {_plain(value_of(arm.config, field))}"
+                changes = {"arm": arm.name, "against": against.name, "repeat_under": {}, "under": under}
+                claims.append(PlannedClaim.model_validate({**tables, **changes}))
+    trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in study.seed_list for arm in arms.values()]
+    return Plan(_unchecked({name: getattr(study, name) for name in SECTIONS}), list(arms.values()), claims, trials)
+
+
+def _unchecked(sections: Mapping[str, Any]) -> spec.Config:
+    """A base from its sections: they need not fit together, only each arm's must."""
+    return spec.Config.model_construct(**sections)
+
+
+def _or(own: list[str] | None, study: list[str]) -> list[str]:
+    return study if own is None else own
+
+
+def _arm(study: spec.Study, name: str, overrides: Mapping[str, Any], repeats: str | None) -> Arm:
+    config = resolve(study, overrides)
+    return Arm(name, {field: value_of(config, field) for field in overrides}, config, repeats)
+
+
+def _repeated(study: spec.Study, arms: Mapping[str, Arm], name: str, field: str, value: Any) -> Arm:
+    """The copy of an arm under another value of `field`, the same for all claims that ask for it."""
+    leaf = field.rpartition(".")[2]
+    alone = sum(other.rpartition(".")[2] == leaf for other in variable_fields()) == 1
+    copy = _arm(study, name, {**flatten(study.arm[name]), field: value}, name)
+    new = f"{name} [{leaf if alone else field}={_plain(value_of(copy.config, field))}]"
+    if new in arms and arms[new].repeats != name:
+        raise StudyError(f"study: arm.{shown(new)}: the name of a repetition of {shown(name)}; rename this arm")
+    return Arm(new, copy.overrides, copy.config, name)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def trial_id(arm: Arm, seed: int) -> str:
+    """A directory name: what it is, for the eye, and a hash of name, resolved configuration and seed.
+
+    Safe on every file system: lower-case ASCII letters, digits, hyphens and underscores, at most 60 of them.
+    """
+    content = json.dumps([arm.name, arm.config.model_dump(mode="json"), seed], sort_keys=True, ensure_ascii=True)
+    digest = hashlib.blake2b(content.encode(), digest_size=4).hexdigest()
+    ascii_name = unicodedata.normalize("NFKD", arm.name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9_]+", "-", ascii_name.lower()).strip("-")[:32].strip("-") or "arm"
+    return f"{slug}-s{seed}-{digest}"
