@@ -171,10 +171,14 @@ def write_study(
                         {"quantity": "seen_tokens", "arm": 599_040, "against": 599_040, "tolerance": 0.0, "holds": True},
                         {"quantity": "loss_tokens", "arm": 297_210, "against": 297_210, "tolerance": 0.0, "holds": True},
                     ],
+                    "same_start": True,
+                    "same_data": True,
+                    "faults": [],
                     "passed": True,
                 }
                 for claim in judged
             ],
+            "recorded": {"trials": len(ids), "mismatches": []},
             "passed": True,
         },
     )
@@ -183,10 +187,12 @@ def write_study(
         {
             "name": "stdlib",
             "hash": sha("corpus"),
-            "documents": {"train": 1210, "tune": 64, "test": 71},
-            "bytes": {"train": 11_210_332, "tune": 602_118, "test": 611_540},
-            "tokens": {"train": 3_902_114, "tune": 210_334, "test": 213_008},
-            "duplicates_removed": 7,
+            "splits": {
+                "train": {"documents": 1210, "bytes": 11_210_332, "tokens": 3_902_114},
+                "tune": {"documents": 64, "bytes": 602_118, "tokens": 210_334},
+                "test": {"documents": 71, "bytes": 611_540, "tokens": 213_008},
+            },
+            "duplicates": 7,
             "tokenizer": "bpe",
             "vocabulary": 1024,
         },

@@ -32,7 +32,12 @@ def show_audit(study: spec.Study, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))
     else:
-        print_audit(result, plan, study, Console(highlight=False))
+        console = Console(highlight=False)
+        with console.capture() as captured:
+            print_audit(result, plan, study, console)
+        # Tables are padded to their width: right on a terminal, noise in a file.
+        text = captured.get()
+        print(text if console.is_terminal else "\n".join(line.rstrip() for line in text.splitlines()))
     found = complaints(result)
     if found:
         raise AuditError(f"the audit failed: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
@@ -67,7 +72,10 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
     )
     console.print(_differences(arms))
     console.print(_costs(arms))
-    console.print(Text("Counted for the first seed. Parameters outside the embeddings; total with them."), "\n")
+    console.print(
+        "parameters: outside the embeddings, total: with them; FLOPs: of training, mask-exact; seen: tokens read; with loss: tokens "
+        "predicted; start and batches: hashes of the shared initial weights and of the data order; all of the first seed\n"
+    )
     if result["claims"]:
         console.print(_claims(result["claims"]))
     if found := complaints(result):
@@ -98,7 +106,7 @@ def _differences(arms: Mapping[str, Any]) -> Table:
 
 def _costs(arms: Mapping[str, Any]) -> Table:
     table = _table("What each arm is and costs", "arm")
-    for column in ("parameters", "total", "train FLOPs", "seen tokens", "loss tokens"):
+    for column in ("parameters", "total", "FLOPs", "seen", "with loss"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, arm in arms.items():
         row = [

@@ -6,10 +6,11 @@ Commands import what they need when they run, so that the light ones start witho
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,6 +59,40 @@ def _paribus(
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
+
+
+@app.command()
+def run(
+    study: Study,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/NAME by default.")
+    ] = None,
+    seeds: Seeds = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, max=256, help="Trials at a time.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train all trials (resuming what is unfinished), evaluate, judge the claims and write the report.
+
+    Ctrl-C stops cleanly; the same command goes on from there. The last line printed is the report's path.
+    """
+    from paribus.study.reading import load_study
+
+    checked = load_study(study, overrides_of(overrides, seeds))
+    from paribus.cli.run import default_directory
+    from paribus.cli.run import run as run_it
+
+    run_it(checked, out or default_directory(study), workers, shlex.join(["paribus", *sys.argv[1:]]))
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a study.")],
+    form: Annotated[Literal["html", "md", "json"], typer.Option("--format", help="html, md or json.")] = "html",
+) -> None:
+    """Write the report of a study's directory again, as a page, as Markdown or as JSON, and print its path."""
+    from paribus.report.build import build_report
+
+    print(build_report(directory, form))
 
 
 @app.command()

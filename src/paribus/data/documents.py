@@ -2,9 +2,9 @@ r"""Files to documents, in pieces of bounded size, so that memory stays flat wha
 
 What a document is:
 
-- text (`.txt .text .md .rst .tex .py`): what lies between lines that hold only `<|endoftext|>`, however long. In a file without such
-  lines: the whole file if it lies in a folder (or in `stdlib`) and has at most 4 MiB; otherwise blocks of about 16 KiB that end
-  at the nearest paragraph, else line, else space, else character.
+- text (`.txt .text .md .rst .tex .py`): what lies between lines that hold only `<|endoftext|>`, however long. In a file
+  without such lines: the whole file if it lies in a folder (or in `stdlib`) and has at most 4 MiB; otherwise blocks of
+  about 16 KiB that end at the nearest paragraph, else line, else space, else character.
 - `.jsonl`, `.ndjson`: the string under `text_column` of the object on each line.
 - `.csv`: the field under `text_column` of each record (RFC 4180: quoted fields may hold newlines). The first record names
   the columns.
@@ -231,7 +231,9 @@ def _lines(file: TextFile, chunks: Iterator[bytes]) -> Iterator[bytes]:
         parts.append(last)
         size += len(last)
         if size > RECORD:
-            raise DataError(f"{file.name}: line {number} is longer than {RECORD >> 20} MiB: cut it into several records")
+            raise DataError(
+                f"{file.name}: line {number} is longer than {RECORD >> 20} MiB: cut it into several records"
+            )
     if size:
         yield b"".join(parts)
 
@@ -253,7 +255,9 @@ def _jsonl(file: TextFile, lines: Iterator[bytes], column: str) -> Iterator[byte
         if text is None:
             yield b""
         elif not isinstance(text, str):
-            raise DataError(f"{where}: {column!r} is a JSON {type(text).__name__}, not a string: name another text_column")
+            raise DataError(
+                f"{where}: {column!r} is a JSON {type(text).__name__}, not a string: name another text_column"
+            )
         else:
             yield _encoded(where, text)
 
@@ -274,12 +278,9 @@ def _no_column(where: str, column: str, columns: list[str]) -> DataError:
 
 
 def _csv(file: TextFile, lines: Iterator[bytes], column: str) -> Iterator[bytes]:
-    tabs = file.format == "tsv"
     texts = (line.decode() for line in lines)
-    if tabs:
-        reader = csv.reader(texts, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(texts, strict=True)
+    tabs = file.format == "tsv"
+    reader = csv.reader(texts, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(texts, strict=True)
     # The limit is the csv module's own global; a quote that is never closed must not swallow the whole file.
     csv.field_size_limit(max(RECORD, csv.field_size_limit()))
     try:
@@ -321,13 +322,15 @@ def _parquet(file: TextFile, column: str, advance: Advance) -> Iterator[Piece]:
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
                 raise DataError(f"{file.name}: column {column!r} is {kind}, not string: name another text_column")
-            index = metadata.schema.names.index(column)
+            index = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column)
             done = 0
             for group in range(metadata.num_row_groups):
                 rows = metadata.row_group(group).num_rows
                 size = metadata.row_group(group).column(index).total_uncompressed_size // max(rows, 1)
                 if size > RECORD:
-                    raise DataError(f"{file.name}: rows of {size >> 20} MiB on average: cut texts into {RECORD >> 20} MiB")
+                    raise DataError(
+                        f"{file.name}: rows of {size >> 20} MiB on average: cut texts into {RECORD >> 20} MiB"
+                    )
                 at_once = max(1, min(4096, (4 << 20) // max(size, 1)))
                 batches = table.iter_batches(at_once, row_groups=[group], columns=[column], use_threads=False)
                 for batch in batches:
@@ -336,4 +339,6 @@ def _parquet(file: TextFile, column: str, advance: Advance) -> Iterator[Piece]:
                     done += batch.num_rows
                     advance(position() if file.compression else file.size * done // max(metadata.num_rows, 1))
         except (pa.ArrowException, UnicodeDecodeError) as error:
-            raise DataError(f"{file.name} is no readable parquet ({str(error).splitlines()[0]}): make it again") from error
+            raise DataError(
+                f"{file.name} is no readable parquet ({str(error).splitlines()[0]}): make it again"
+            ) from error

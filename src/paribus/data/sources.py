@@ -94,7 +94,9 @@ def find_source(corpus: str) -> Source:
     if path.is_file():
         found = _text_file(path, str(path), is_document=False)
         if found is None:
-            raise DataError(f"{path}: the suffix {path.suffix!r} is not one of {_suffixes()}: rename or convert the file")
+            raise DataError(
+                f"{path}: the suffix {path.suffix!r} is not one of {_suffixes()}: rename or convert the file"
+            )
         if found.size == 0:
             raise DataError(f"{path} is empty: give a file that holds text")
         return Source(path.name, (found,), 0)

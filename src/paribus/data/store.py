@@ -176,7 +176,9 @@ def _check_window(name: str, meta: dict[str, Any], data: Data) -> None:
     tokens = meta["splits"]["train"]["tokens"]
     if tokens < data.window + 1:
         needs = f"data.window = {data.window} needs {data.window + 1}"
-        raise DataError(f"{name}: the training split has {tokens} tokens and {needs}: give more text or a smaller window")
+        raise DataError(
+            f"{name}: the training split has {tokens} tokens and {needs}: give more text or a smaller window"
+        )
 
 
 def _build(folder: Path, source: Source, data: Data, progress: Progress) -> dict[str, Any]:
@@ -244,9 +246,7 @@ def _read(spool: Spool, source: Source, data: Data, progress: Progress) -> None:
         progress("reading", before, source.size)
 
 
-def _sample(
-    spool: Spool, numbers: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
-) -> tuple[Iterator[str], int]:
+def _sample(spool: Spool, numbers: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> tuple[Iterator[str], int]:
     """Texts of at most 64 KiB from the documents `numbers`, at most `SAMPLE` bytes, and how many bytes these are.
 
     Where there is more text, each piece is taken or left by a hash of its document's place and its own.

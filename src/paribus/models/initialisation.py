@@ -64,18 +64,12 @@ def initialise(model: nn.Module, seed: int, init: str) -> None:
             parameter.copy_(initial_value(seed, name, tuple(parameter.shape), init))
 
 
-def init_hash(shapes: dict[str, tuple[int, ...]], seed: int, init: str, names: Iterable[str] | None = None) -> str:
-    """A hash of the starting values of the parameters `names` (all by default), drawn one at a time.
-
-    `shapes` maps parameter names to shapes; clones under another name count once.
-    """
-    wanted = {initial_name(name): shape for name, shape in shapes.items()}
-    if names is not None:
-        wanted = {name: wanted[name] for name in names}
+def values_hash(values: Iterable[tuple[str, Tensor]]) -> str:
+    """A hash of named tensors, whatever their order."""
     digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(wanted):
-        digest.update(f"{name}{wanted[name]}".encode())
-        digest.update(initial_value(seed, name, wanted[name], init).numpy().tobytes())
+    for name, value in sorted(values, key=lambda pair: pair[0]):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -85,5 +79,6 @@ def initial_names(model: Model, vocabulary: int, input_loss: bool) -> dict[str, 
 
 
 def common_init_hash(model: Model, vocabulary: int, input_loss: bool, seed: int, names: Iterable[str]) -> str:
-    """Hash of the starting values of an arm's parameters `names`, as they would be drawn for `seed`."""
-    return init_hash(parameter_shapes(model, vocabulary, input_loss), seed, model.init, names)
+    """Hash of the starting values of an arm's parameters `names`, as training with `seed` would draw them."""
+    shapes = initial_names(model, vocabulary, input_loss)
+    return values_hash((name, initial_value(seed, name, shapes[name], model.init)) for name in sorted(names))

@@ -135,9 +135,7 @@ def lesson(claim: Claim) -> str:
     if verdict.verdict != "undecided":
         return ""
     if verdict.low is None or verdict.high is None:
-        if verdict.seeds == 1:
-            return "One seed gives a difference but no measure of chance: run at least two, better five."
-        return verdict.note or "Too few trials finished to say anything about chance."
+        return "" if verdict.note else "Too few trials ended well to say anything about chance."
     digits, parts = decimals(claim), []
     edge = {"equal": f"±{fixed(claim.margin, digits)}", "worse": signed(-claim.margin, digits)}
     edge["not_worse"] = edge["worse"]
@@ -149,11 +147,15 @@ def lesson(claim: Claim) -> str:
     loss = f"a loss above {fixed(-verdict.low, digits)}" if verdict.low < 0 else "any loss"
     parts.append(f"What the run does rule out is {gain} and {loss}.")
     if verdict.seeds_needed is not None:
-        parts.append(f"About {verdict.seeds_needed} seeds would probably decide it; {verdict.seeds} were run.")
-    else:
-        parts.append("More seeds alone would probably not decide it: the true difference may lie close to the margin.")
+        parts.append(
+            f"If estimate and spread stay as they are, {verdict.seeds_needed} seeds would decide it; "
+            f"{verdict.seeds} {'was' if verdict.seeds == 1 else 'were'} run."
+        )
     if verdict.detectable is not None:
-        parts.append(f"The smallest difference these seeds could detect is {fixed(verdict.detectable, digits)}.")
+        parts.append(
+            f"The smallest true difference that these seeds tell from zero four times in five is "
+            f"{fixed(verdict.detectable, digits)}."
+        )
     return " ".join(parts)
 
 
@@ -206,8 +208,7 @@ def answer(record: StudyRecord) -> Answer:
     if verdict.low is not None:
         measured += f", interval {interval(verdict.low, verdict.high, digits)}"
     sentences = [f"{measured[0].upper() + measured[1:] if measured.startswith('no ') else measured}."]
-    if taught := lesson(first.claim):
-        sentences.append(taught)
+    sentences += [text for text in (lesson(first.claim), verdict.note or "") if text]
     sentences += _others(pairs)
     sentences += _sensitivity(pairs)
     return Answer(f"“{first.claim.says.rstrip('.')}” {tail}.", tuple(sentences), scope, outcome)
@@ -261,12 +262,10 @@ def scope_of(record: StudyRecord) -> list[tuple[str, str]]:
     """What the answer is conditional on, as label and value."""
     base = [arm for arm in record.arms if not arm.repeats]
     training = record.study.get("training") or {}
-    corpus = record.data.get("corpus") or record.data.get("name") or (record.study.get("data") or {}).get("corpus")
-    if isinstance(corpus, dict):
-        corpus = corpus.get("name")
-    size = record.data.get("bytes")
-    total = sum(value for value in size.values() if isinstance(value, int)) if isinstance(size, dict) else size
-    rows = [("Corpus", f"{corpus}, {compact(total)}B of text" if isinstance(total, int | float) else value_text(corpus))]
+    corpus = record.data.get("name") or (record.study.get("data") or {}).get("corpus")
+    splits = record.data.get("splits") or {}
+    total = sum(split.get("bytes") or 0 for split in splits.values()) or None
+    rows = [("Corpus", f"{corpus}, {compact(total)}B of text" if total else value_text(corpus))]
     parameters = [arm.audit["parameters"] for arm in base if arm.audit.get("parameters") is not None]
     if parameters:
         low, high = compact(min(parameters)), compact(max(parameters))

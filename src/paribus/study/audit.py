@@ -5,10 +5,12 @@ The same counts are compared with what the trainers recorded once a study has ru
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from paribus.data.batches import TrainingBatches
 from paribus.data.store import Corpus
+from paribus.errors import StudyError
 from paribus.models.cost import parameter_counts, training_flops
 from paribus.models.initialisation import common_init_hash, initial_names
 from paribus.study.arms import consequences, differences, used_value
@@ -30,8 +32,9 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
     arms: dict[str, dict[str, Any]] = {}
     readings: dict[str, dict[str, Any]] = {}
     for arm in plan.arms:
+        with _in_memory(arm.name):
+            seeds = {str(seed): _per_seed(arm, seed, corpus, names, readings) for seed in plan.seeds}
         total, own = parameter_counts(arm.config.model, corpus.vocabulary, arm.config.input_loss)
-        seeds = {str(seed): _per_seed(arm, seed, corpus, names, readings) for seed in plan.seeds}
         arms[arm.name] = {
             "differs": {field: used_value(arm.config, field) for field in differences(arm.config, base)},
             "follows": {field: used_value(arm.config, field) for field in consequences(arm.config, base)},
@@ -42,6 +45,17 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
         }
     claims = [_claim(plan, claim, arms, corpus) for claim in plan.claims]
     return {"arms": arms, "claims": claims, "passed": all(claim["passed"] for claim in claims)}
+
+
+@contextmanager
+def _in_memory(arm: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError where memory ends
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        mend = "use a smaller model or a shorter data.window"
+        raise StudyError(f"study: arm {shown(arm)}: too large for this machine's memory; {mend}") from error
 
 
 def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:

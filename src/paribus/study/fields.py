@@ -87,6 +87,6 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
 
 def _closest(word: str, written: Mapping[str, str], cutoff: float) -> str | None:
     """The option whose written form is closest to `word`, whatever the case."""
-    options = {text.casefold(): option for option, text in reversed(written.items())}
+    options = {text.casefold(): option for option, text in reversed(list(written.items()))}
     close = difflib.get_close_matches(word.casefold(), options, n=1, cutoff=cutoff)
     return options[close[0]] if close else None

@@ -34,6 +34,8 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> spec.Study:
     bare word as text. A relative `data.corpus` that exists beside the file that names it is read from there.
     Raises StudyError with one line that names file, key, value and what would be right.
     """
+    if not str(source):
+        raise StudyError("STUDY: empty; give a built-in name or a TOML file")
     tables = _read(str(source), None, [])
     for assignment in overrides:
         tables.set(assignment)

@@ -237,12 +237,10 @@ class Config(Section):
                 'tokens it would predict; use loss_on = "target", or causal input attention'
             )
         for split in self.objective.splits:
-            if window - round(split * window) < 2:
+            if round(split * window) >= window:
                 raise ValueError(
-                    f"objective.splits = {self.objective.splits}: {split:g} of a window of {window} tokens leaves fewer "
-                    f"than 2 for the target, whose first is given; use at most {max(0, window - 2) / window:.3g}"
-                    if window >= 2
-                    else f"data.window = {window}: a window needs at least 2 tokens, one given and one predicted"
+                    f"objective.splits = {self.objective.splits}: {split:g} of a window of {window} tokens leaves none to the "
+                    f"target; use at most {(window - 1) / window:.3g}"
                 )
         if self.training.tokens < batch * window:
             raise ValueError(

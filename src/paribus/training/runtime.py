@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo as dynamo
 
 from paribus.errors import StudyError
 from paribus.study.spec import Training
@@ -92,7 +93,9 @@ def resolve(training: Training, flops_per_trial: float, trials: int, workers: in
     device = "cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu"
     dtype = fastest_dtype(device) if training.dtype == "auto" else training.dtype
     if training.compile == "always" and not can_compile(device):
-        raise StudyError("training.compile = always, but no C++ compiler with Python's headers works here: use auto or never")
+        raise StudyError(
+            "training.compile = always, but no C++ compiler with Python's headers works here: use auto or never"
+        )
     compiled = training.compile == "always"
     if training.compile == "auto":
         kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
@@ -143,13 +146,10 @@ def keep_freed_memory() -> None:
 
 
 def prepare_process(runtime: Runtime) -> None:
-    """Pin this process to the runtime: threads, deterministic kernels, memory."""
+    """Pin this process to the runtime: threads, exact float32, memory."""
     torch.set_num_threads(runtime.threads)
-    torch.use_deterministic_algorithms(runtime.device == "cpu")
     torch.backends.cuda.matmul.allow_tf32 = False
     keep_freed_memory()
-    import torch._dynamo
-
     # Past this number dynamo would silently run eager, and bits would change in the middle of a trial.
-    torch._dynamo.config.recompile_limit = 256
-    torch._dynamo.config.accumulated_recompile_limit = 4096
+    dynamo.config.recompile_limit = 256
+    dynamo.config.accumulated_recompile_limit = 4096

@@ -6,7 +6,7 @@ function of (configuration, seed, runtime), so a trial that was stopped anywhere
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from paribus.data.batches import Batch, TrainingBatches, batch_hash
 from paribus.data.store import Corpus
-from paribus.models.initialisation import initialise
+from paribus.models.initialisation import initialise, values_hash
 from paribus.models.layers import Layer
 from paribus.models.loss import chunk_loss, summed_loss
 from paribus.models.transformer import Transformer
@@ -55,7 +55,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 class Trainer:
     """One trial in training: a model, its optimizer, and how far they are."""
 
-    def __init__(self, config: Config, corpus: Corpus, seed: int, runtime: Runtime) -> None:
+    def __init__(
+        self, config: Config, corpus: Corpus, seed: int, runtime: Runtime, common_names: Collection[str] = ()
+    ) -> None:
+        """`common_names`: parameters whose start is hashed apart, because other arms share it."""
         self.config, self.runtime = config, runtime
         training = config.training
         self.batches = TrainingBatches(corpus, config.data, config.objective, training.batch, seed)
@@ -63,6 +66,9 @@ class Trainer:
         input_loss = config.objective.loss_on == "all"
         self.model = Transformer(config.model, corpus.vocabulary, input_loss).to(runtime.device)
         initialise(self.model, seed, config.model.init)
+        start = dict(self.model.named_parameters())
+        self.init_hash = values_hash(start.items())
+        self.common_init_hash = values_hash((name, start[name]) for name in common_names)
         self.model.compute_in(runtime.torch_dtype)
         self.model.layer_step = compiled(Layer.forward) if runtime.compile else Layer.forward
         self._chunk = compiled(chunk_loss) if runtime.compile else chunk_loss
@@ -132,6 +138,10 @@ class Trainer:
             **extra,
         }
         checkpoint.save(folder, self.model, self.optimizer, progress)
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the weights alone: nothing is to be resumed any more."""
+        checkpoint.save(folder, self.model, None, {"step": self.step_index})
 
     def restore(self, folder: Path) -> dict[str, Any] | None:
         """Go on from what `save` wrote in `folder`; returns what it held, None where there is nothing."""

@@ -1,0 +1,168 @@
+"""The live table of a run: arms by seeds on a terminal, one line per trial in a log."""
+
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from paribus.engines.trial import Event
+from paribus.study.plan import Plan
+
+NAME_WIDTH = 26
+SEED_COLUMNS = 5
+
+
+@dataclass
+class _State:
+    """How far one trial is."""
+
+    status: str = "waiting"
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    tokens_per_second: float = 0.0
+    began: float = 0.0
+
+
+class RunDisplay:
+    """Listens to the events of a run and shows them; a context manager around it."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._states: dict[str, _State] = {}
+        self._plan: Plan | None = None
+        self._live: Live | None = None
+        self._began = time.monotonic()
+        self._steps_here = 0
+        self._workers = 1
+
+    def __enter__(self) -> "RunDisplay":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.update(self._table())
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        if event["event"] == "planned":
+            self._planned(event)
+            return
+        state = self._states[event["id"]]
+        getattr(self, f"_{event['event']}")(event, state)
+        if self._live:
+            self._live.update(self._table())
+
+    def _planned(self, event: Event) -> None:
+        plan, runtime = event["plan"], event["runtime"]
+        self._plan, self._workers = plan, event["workers"]
+        self._states = {trial.id: _State() for trial in plan.trials}
+        for name, result in event["finished"].items():
+            loss = result["test"]["nats_per_token"] if result["test"] else None
+            self._states[name] = _State(result["status"], result["steps"], result["steps"], loss)
+        left = sum(state.status == "waiting" for state in self._states.values())
+        done = f", {len(self._states) - left} of them finished before" if left < len(self._states) else ""
+        mode = "compiled" if runtime.compile else "eager"
+        self.console.print(
+            f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials{done}; {self._workers} workers, "
+            f"{runtime.device}, {runtime.dtype}, {mode}; writing to {event['out']}",
+            markup=False,
+        )
+        if left and sys.stderr.isatty():
+            self._live = Live(self._table(), console=self.console, refresh_per_second=4)
+            self._live.start()
+
+    def _started(self, event: Event, state: _State) -> None:
+        state.status, state.began = "running", time.monotonic()
+
+    def _progress(self, event: Event, state: _State) -> None:
+        self._steps_here += event["step"] - state.step if state.step else 0
+        state.step, state.steps = event["step"], event["steps"]
+        state.loss, state.tokens_per_second = event["loss"], event["tokens_per_second"]
+
+    def _ended(self, event: Event, state: _State) -> None:
+        state.status, state.loss = event["status"], event.get("nats_per_token")
+        if not self._live:
+            shown = "" if state.loss is None else f"  test loss {state.loss:.4f} nats"
+            self._line(event, f"{state.status}{shown}  {state.tokens_per_second:,.0f} tokens/s", state)
+
+    def _again(self, event: Event, state: _State) -> None:
+        state.status = "waiting"
+        self._line(event, f"starts again: {event['error']}", state)
+
+    def _failed(self, event: Event, state: _State) -> None:
+        state.status = "failed"
+        self._line(event, f"failed: {event['error']}", state)
+
+    def _line(self, event: Event, message: str, state: _State) -> None:
+        ended = sum(other.status not in ("waiting", "running") for other in self._states.values())
+        seconds = time.monotonic() - state.began
+        left = self._time_left()
+        about = f"  about {left} left" if left else ""
+        self.console.print(
+            f"[{ended}/{len(self._states)}] {event['id']}  {message}  {seconds:.0f} s{about}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def _time_left(self) -> str:
+        known = [state.steps for state in self._states.values() if state.steps]
+        elapsed = time.monotonic() - self._began
+        if not known or not self._steps_here or elapsed < 3:
+            return ""
+        usual = max(known)
+        left = sum(
+            (state.steps or usual) - state.step
+            for state in self._states.values()
+            if state.status in ("waiting", "running")
+        )
+        return duration(left / (self._steps_here / elapsed)) if left else ""
+
+    def _table(self) -> Table:
+        assert self._plan is not None
+        seeds = self._plan.seeds
+        many = len(seeds) > SEED_COLUMNS
+        running = [state for state in self._states.values() if state.status == "running"]
+        speed = sum(state.tokens_per_second for state in running)
+        left = self._time_left()
+        title = f"{speed:,.0f} tokens/s" + (f", about {left} left" if left else "") if running else ""
+        table = Table(box=None, pad_edge=False, title=Text(title), title_justify="left", title_style="dim")
+        table.add_column("arm", no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH)
+        for column in ["done", "now"] if many else [f"seed {seed}" for seed in seeds]:
+            table.add_column(column, justify="right", no_wrap=True, min_width=8)
+        by_arm: dict[str, dict[int, _State]] = {arm.name: {} for arm in self._plan.arms}
+        for trial in self._plan.trials:
+            by_arm[trial.arm][trial.seed] = self._states[trial.id]
+        for name, states in by_arm.items():
+            if many:
+                ended = sum(state.status not in ("waiting", "running") for state in states.values())
+                now = [_cell(state) for state in states.values() if state.status == "running"]
+                table.add_row(Text(name), Text(f"{ended}/{len(states)}"), Text(" ").join(now[:2]))
+            else:
+                table.add_row(Text(name), *(_cell(states[seed]) for seed in seeds))
+        return table
+
+
+def _cell(state: _State) -> Text:
+    if state.status == "running":
+        share = f"{state.step / state.steps:.0%}" if state.steps else "starts"
+        return Text(f"{state.loss:.2f} {share}" if state.loss is not None else share, style="cyan")
+    if state.status == "done":
+        return Text(f"{state.loss:.4f}" if state.loss is not None else "done", style="green")
+    return Text("·" if state.status == "waiting" else state.status, style="dim" if state.status == "waiting" else "red")
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people: `45 s`, `6 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,163 @@
+"""Trials on this machine: worker processes of pinned threads, fed one trial at a time."""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paribus.engines.trial import Event, Job
+from paribus.errors import UserError
+from paribus.training.runtime import MALLOC_ENVIRONMENT
+
+ATTEMPTS = 2
+"""How often a trial whose worker died is started, before the study gives it up."""
+STOP_SECONDS = 60.0
+
+
+@dataclass
+class _Worker:
+    """One worker process and the trial it is at."""
+
+    process: subprocess.Popen[str]
+    job: Job | None = None
+    events: int = 0
+    log: Path = field(default_factory=Path)
+
+    def send(self, message: dict[str, object]) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # it died: its end is an event of its own
+
+
+def default_workers(threads: int, device: str) -> int:
+    """One worker per `threads` cores that this process may use; one per accelerator."""
+    if device == "cuda":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment of a worker process: its threads pinned, its memory kept, its output unbuffered."""
+    pinned = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    others = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    return {**os.environ, **pinned, **MALLOC_ENVIRONMENT, **others}
+
+
+class LocalEngine:
+    """A pool of worker processes. The first alone begins where a compile cache must be warmed; the others follow."""
+
+    def __init__(self, workers: int, logs: Path) -> None:
+        self._wanted, self._logs = workers, logs
+        self._events: queue.Queue[tuple[_Worker, Event | None]] = queue.Queue()
+        self._workers: list[_Worker] = []
+
+    def run(self, jobs: Iterable[Job], listen: Callable[[Event], None]) -> None:
+        """Run the jobs in order, telling `listen` what happens, until all have ended.
+
+        On KeyboardInterrupt every trial writes a checkpoint before its worker ends, then the exception goes on. Raises
+        UserError when a trial failed for a reason of its own, or its worker died twice; the other trials end first.
+        """
+        waiting = list(jobs)
+        attempts: dict[str, int] = {}
+        failures: list[str] = []
+        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            while waiting or any(worker.job for worker in self._workers):
+                self._assign(waiting, attempts, listen)
+                worker, event = self._events.get()
+                if event is None:
+                    self._buried(worker, waiting, attempts, failures, listen)
+                elif event["event"] == "progress":
+                    worker.events += 1
+                    listen(event)
+                else:
+                    worker.job = None
+                    if event["event"] == "failed":
+                        failures.append(f"{event['id']}: {event['error']}")
+                    listen(event)
+        finally:
+            self._end()
+        if failures:
+            raise UserError(f"{len(failures)} of the trials failed: {'; '.join(failures)}; see {self._logs}")
+
+    def _assign(self, waiting: list[Job], attempts: dict[str, int], listen: Callable[[Event], None]) -> None:
+        idle = [worker for worker in self._workers if worker.job is None and worker.process.poll() is None]
+        warming = waiting and waiting[0].runtime.compile and not any(worker.events for worker in self._workers)
+        limit = 1 if warming else self._wanted
+        while waiting and (idle or len(self._workers) < limit):
+            worker = idle.pop() if idle else self._start(waiting[0])
+            worker.job = waiting.pop(0)
+            attempts[worker.job.id] = attempts.get(worker.job.id, 0) + 1
+            listen({"event": "started", "id": worker.job.id})
+            worker.send(worker.job.to_dict())
+
+    def _start(self, job: Job) -> _Worker:
+        log = self._logs / f"worker-{len(self._workers)}.log"
+        with open(log, "a", encoding="utf-8") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "paribus.engines.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+                env=worker_environment(job.runtime.threads),
+            )
+        worker = _Worker(process, log=log)
+        self._workers.append(worker)
+        threading.Thread(target=self._hear, args=(worker,), daemon=True).start()
+        return worker
+
+    def _hear(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            try:
+                self._events.put((worker, json.loads(line)))
+            except json.JSONDecodeError:  # the half line of a killed process
+                break
+        self._events.put((worker, None))
+
+    def _buried(
+        self,
+        worker: _Worker,
+        waiting: list[Job],
+        attempts: dict[str, int],
+        failures: list[str],
+        listen: Callable[[Event], None],
+    ) -> None:
+        """A worker has died: its trial goes back to the head of the queue, to resume from its checkpoint."""
+        self._workers.remove(worker)
+        job = worker.job
+        if job is None:
+            return
+        code = worker.process.wait()
+        if attempts[job.id] < ATTEMPTS:
+            waiting.insert(0, job)
+            listen({"event": "again", "id": job.id, "error": f"its worker died (exit status {code})"})
+        else:
+            error = f"its worker died twice (exit status {code}; -9 often means out of memory), see {worker.log}"
+            failures.append(f"{job.id}: {error}")
+            listen({"event": "failed", "id": job.id, "error": error})
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            worker.send({"stop": True})
+            if worker.process.stdin:
+                with contextlib.suppress(BrokenPipeError):
+                    worker.process.stdin.close()
+        for worker in self._workers:
+            try:
+                worker.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()

@@ -1,0 +1,266 @@
+"""One trial from its first step to its test score, resumable at any point."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from paribus import files
+from paribus.data.batches import EvaluationBatches
+from paribus.data.store import Corpus, SplitName
+from paribus.evaluation.scoring import Score, by_split, window_nats
+from paribus.models.cost import parameter_counts
+from paribus.study.spec import Config
+from paribus.training.runtime import Runtime
+from paribus.training.trainer import Diverged, StepRecord, Trainer
+
+CHECKPOINT_SECONDS = 30.0
+REPORT_SECONDS = 0.25
+SCORING_BATCH = 32
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to run one trial."""
+
+    id: str
+    arm: str
+    seed: int
+    config: Config
+    runtime: Runtime
+    folder: Path
+    common_names: list[str]
+    """Parameters whose start all arms of the study share."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the pipe and for `trial.json`."""
+        return {
+            "id": self.id,
+            "arm": self.arm,
+            "seed": self.seed,
+            "config": self.config.model_dump(mode="json"),
+            "runtime": self.runtime.as_dict(),
+            "folder": str(self.folder),
+            "common_names": self.common_names,
+        }
+
+    @staticmethod
+    def from_dict(value: dict[str, Any]) -> "Job":
+        """Read what `to_dict` wrote."""
+        config, runtime = Config.model_validate(value["config"]), Runtime(**value["runtime"])
+        return Job(**{**value, "config": config, "runtime": runtime, "folder": Path(value["folder"])})
+
+
+def evaluation_batches(corpus: Corpus, config: Config, split: SplitName) -> EvaluationBatches:
+    """The fixed windows of the `tune` or `test` split, the same for every arm and seed."""
+    windows = config.evaluation.test_windows if split == "test" else config.evaluation.tune_windows
+    return EvaluationBatches(corpus, split, config.data, config.objective, windows, SCORING_BATCH)
+
+
+class _Log:
+    """A JSON-lines file that a resumed trial takes up where its checkpoint stands."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:  # the half line of a killed process
+                    break
+                if record["step"] > last_step:
+                    break
+                kept.append(line + "\n")
+        files.write_text(path, "".join(kept))
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by the trial
+
+    def add(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TrialRun:
+    """One trial at work in this process."""
+
+    def __init__(self, job: Job, corpus: Corpus, report: Callable[[Event], None], stopping: Callable[[], bool]) -> None:
+        self.job, self.corpus, self._report, self._stopping = job, corpus, report, stopping
+        self.seconds = {"setup": 0.0, "training": 0.0, "evaluation": 0.0, "checkpoint": 0.0}
+        self._steps_timed, self._tokens_timed = 0.0, 0
+        self._last_report = 0.0
+        self.test_loss: float | None = None
+        """Nats per token on the test windows, once the trial is done."""
+
+    def run(self) -> str:
+        """Train, score, write the result. Returns `done`, `diverged`, or `stopped` with a checkpoint to go on from."""
+        _forget_peak_memory()
+        start = time.perf_counter()
+        self.job.folder.mkdir(parents=True, exist_ok=True)
+        record = self.job.to_dict()
+        files.write_json(
+            self.job.folder / "trial.json", {k: v for k, v in record.items() if k not in ("folder", "common_names")}
+        )
+        job = self.job
+        self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names)
+        restored = self.trainer.restore(self._checkpoint)
+        if restored is not None:
+            self.seconds = restored["seconds"]
+        self._metrics = _Log(self.job.folder / "metrics.jsonl", self.trainer.step_index)
+        self._curve = _Log(self.job.folder / "curve.jsonl", self.trainer.step_index)
+        self._tune = evaluation_batches(self.corpus, self.job.config, "tune")
+        self.seconds["setup"] += time.perf_counter() - start
+        try:
+            return self._train()
+        finally:
+            self._metrics.close()
+            self._curve.close()
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.job.folder / "checkpoint"
+
+    def _train(self) -> str:
+        trainer, points = self.trainer, self.job.config.evaluation.curve_points
+        curve_steps = {max(1, round(trainer.steps * (point + 1) / points)) for point in range(points)}
+        saved = time.monotonic()
+        while not trainer.done:
+            if self._stopping():
+                self._save()
+                return "stopped"
+            begin = time.perf_counter()
+            try:
+                step = trainer.step()
+            except Diverged as reason:
+                return self._finish(str(reason))
+            self.seconds["training"] += time.perf_counter() - begin
+            self._metrics.add(asdict(step))
+            self._progress(step)
+            if step.step in curve_steps:
+                self._point(step)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and not trainer.done:
+                self._save()
+                saved = time.monotonic()
+        return self._finish(None)
+
+    def _progress(self, step: StepRecord) -> None:
+        self._steps_timed += step.seconds
+        self._tokens_timed += self.job.config.training.batch * self.job.config.data.window
+        now = time.monotonic()
+        if now - self._last_report > REPORT_SECONDS or self.trainer.done:
+            self._last_report = now
+            speed = self._tokens_timed / self._steps_timed
+            self._report(
+                {
+                    "event": "progress",
+                    "id": self.job.id,
+                    "step": step.step,
+                    "steps": self.trainer.steps,
+                    "loss": step.loss,
+                    "tokens_per_second": speed,
+                }
+            )
+
+    def _point(self, step: StepRecord) -> None:
+        begin = time.perf_counter()
+        nats = window_nats(self.trainer.model, self._tune, self.job.runtime.torch_dtype)
+        score = Score.of(nats, self._tune)
+        self._curve.add(
+            {
+                "step": step.step,
+                "tokens": step.tokens,
+                "nats_per_token": score.nats_per_token,
+                "bits_per_byte": score.bits_per_byte,
+            }
+        )
+        self.seconds["evaluation"] += time.perf_counter() - begin
+
+    def _save(self) -> None:
+        begin = time.perf_counter()
+        self._metrics.flush()
+        self._curve.flush()
+        self.trainer.save(self._checkpoint, {"seconds": self.seconds})
+        self.seconds["checkpoint"] += time.perf_counter() - begin
+
+    def _finish(self, reason: str | None) -> str:
+        trainer, job = self.trainer, self.job
+        total, without_embeddings = parameter_counts(job.config.model, self.corpus.vocabulary, job.config.input_loss)
+        test, windows_hash = None, None
+        if reason is None:
+            begin = time.perf_counter()
+            windows = evaluation_batches(self.corpus, job.config, "test")
+            nats = window_nats(trainer.model, windows, job.runtime.torch_dtype)
+            if np.isfinite(nats).all():
+                with files.replacing(job.folder / "test_losses.safetensors") as temporary:
+                    save_file({"nats": nats}, temporary)
+                test = {**Score.of(nats, windows).as_dict(), "by_split": by_split(nats, windows)}
+                windows_hash, self.test_loss = windows.hash, test["nats_per_token"]
+            else:
+                reason = "the test loss is not a number"
+            self.seconds["evaluation"] += time.perf_counter() - begin
+        self._metrics.flush()
+        self._curve.flush()
+        begin = time.perf_counter()
+        trainer.save_weights(self._checkpoint)
+        self.seconds["checkpoint"] += time.perf_counter() - begin
+        status = "done" if reason is None else "diverged"
+        result = {
+            "status": status,
+            "reason": reason,
+            "test": test,
+            "steps": trainer.step_index,
+            "seen_tokens": trainer.seen_tokens,
+            "loss_tokens": trainer.loss_tokens,
+            "parameters": without_embeddings,
+            "total_parameters": total,
+            "hashes": {
+                "common_init": trainer.common_init_hash,
+                "init": trainer.init_hash,
+                "data_order": trainer.data_order,
+                "test_windows": windows_hash,
+            },
+            "seconds": self.seconds,
+            "tokens_per_second": self._tokens_timed / self._steps_timed if self._steps_timed else None,
+            "peak_memory_bytes": _peak_memory(job.runtime.device),
+        }
+        files.write_json(job.folder / "result.json", result)
+        return status
+
+
+def _forget_peak_memory() -> None:
+    """Let the next peak be this trial's own, where the kernel allows it (Linux)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        pass
+
+
+def _peak_memory(device: str) -> int:
+    """Largest memory of this trial in bytes: the accelerator's allocations, or the process's resident size."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

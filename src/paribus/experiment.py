@@ -1,0 +1,111 @@
+"""The whole thread: a study is prepared, audited, trained, judged and reported, in one directory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+from paribus import files
+from paribus.data.store import Corpus, prepare
+from paribus.engines.study_run import claim_directory, results, runtimes, train
+from paribus.engines.trial import Event
+from paribus.errors import AuditError
+from paribus.report.build import build_report
+from paribus.statistics.judge import judge
+from paribus.study import spec
+from paribus.study.audit import audit, complaints, recorded
+from paribus.study.plan import Plan, build_plan
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def ignore_event(event: Event) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study ready to run: its plan, its text, and what the audit says before anything is spent."""
+
+    study: spec.Study
+    plan: Plan
+    corpus: Corpus
+    audit: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished study."""
+
+    directory: Path
+    report: Path
+    verdicts: dict[str, Any]
+    audit: dict[str, Any]
+
+    @property
+    def claims(self) -> list[dict[str, Any]]:
+        """Each claim with its verdict and interval, as in `verdicts.json`."""
+        claims: list[dict[str, Any]] = self.verdicts["claims"]
+        return claims
+
+
+def prepare_study(study: spec.Study, progress: Progress | None = None) -> Prepared:
+    """Plan the study, prepare its text (built once, then cached) and audit it. Trains nothing."""
+    plan = build_plan(study)
+    corpus = prepare(study.data, progress)
+    return Prepared(study, plan, corpus, audit(plan, corpus))
+
+
+def run_study(
+    study: spec.Study,
+    out: str | Path,
+    workers: int | None = None,
+    listen: Callable[[Event], None] = ignore_event,
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> Outcome:
+    """Train what is unfinished of `study` in the directory `out`, evaluate, judge, and write the report.
+
+    Calling it again resumes a study that was stopped; a finished one is only judged and reported again. Raises AuditError
+    where the arms differ in something undeclared or a `hold` breaks, before anything is trained and again after.
+    """
+    out = Path(out)
+    ready = prepare_study(study, progress)
+    if not ready.audit["passed"]:
+        raise AuditError("; ".join(complaints(ready.audit)))
+    claim_directory(out, study, ready.plan)
+    files.write_json(out / "audit.json", ready.audit)
+    files.write_json(out / "data.json", ready.corpus.summary())
+    runtime, workers = runtimes(out, ready.plan, ready.audit, workers, command)
+    listen(
+        {
+            "event": "planned",
+            "plan": ready.plan,
+            "audit": ready.audit,
+            "runtime": runtime,
+            "workers": workers,
+            "out": out,
+        }
+    )
+    train(out, ready.plan, ready.corpus, runtime, workers, listen)
+    outcome = conclude(out, ready.plan, study.confidence, ready.audit)
+    if not outcome.audit["passed"]:
+        raise AuditError("; ".join(complaints(outcome.audit)))
+    return outcome
+
+
+def conclude(out: Path, plan: Plan, confidence: float, audited: dict[str, Any]) -> Outcome:
+    """Judge and report what the directory holds."""
+    found = results(out, plan)
+    audited = recorded(audited, plan, found)
+    files.write_json(out / "audit.json", audited)
+    losses: dict[str, dict[int, Any]] = {arm.name: {} for arm in plan.arms}
+    for trial in plan.trials:
+        if found.get(trial.id, {}).get("status") == "done":
+            losses[trial.arm][trial.seed] = load_file(out / "trials" / trial.id / "test_losses.safetensors")["nats"]
+    windows = load_file(out / "test_windows.safetensors")
+    verdicts = judge([claim.model_dump(mode="json") for claim in plan.claims], losses, windows, confidence)
+    files.write_json(out / "verdicts.json", verdicts)
+    return Outcome(out, build_report(out), verdicts, audited)

@@ -1,0 +1,79 @@
+"""A report for programs: one JSON object with every number and sentence of the HTML report."""
+
+from dataclasses import asdict
+from typing import Any
+
+from paribus.report.charts import main_metric
+from paribus.report.numbers import mean, spread
+from paribus.report.reading import Claim, StudyRecord
+from paribus.report.tables import checks, command
+from paribus.report.wording import SCOPE_NOTE, answer, contrasts, effect, estimand_text, lesson, repeat_remark, rule
+
+
+def summary(record: StudyRecord) -> dict[str, Any]:
+    """Everything in the report, as values that JSON has."""
+    said, metric = answer(record), main_metric(record)
+
+    def judged(claim: Claim) -> dict[str, Any]:
+        return {
+            **{key: value for key, value in asdict(claim).items() if key != "verdict"},
+            **(asdict(claim.verdict) if claim.verdict else {}),
+            "verdict": claim.outcome,
+            "effect": effect(record, claim),
+            "rule": rule(claim),
+            "about": estimand_text(claim),
+            "lesson": lesson(claim) or None,
+        }
+
+    arms = {}
+    for arm in record.arms:
+        losses = [trial.test[metric] for trial in record.done(arm.name) if trial.test]
+        arms[arm.name] = {
+            "overrides": arm.overrides,
+            "repeats": arm.repeats,
+            "audit": arm.audit,
+            metric: {"mean": mean(losses), "sd": spread(losses), "seeds": len(losses)},
+        }
+    return {
+        "question": record.question,
+        "answer": {
+            "headline": said.headline,
+            "sentences": list(said.sentences),
+            "outcome": said.outcome,
+            "scope": dict(said.scope),
+            "scope_note": SCOPE_NOTE,
+        },
+        "confidence": record.confidence,
+        "contrasts": record.contrasts,
+        "claims": [
+            {
+                **judged(pair.claim),
+                "repeats": [
+                    {**judged(again), "remark": repeat_remark(pair.claim, again)} for again in pair.repeats
+                ],
+            }
+            for pair in contrasts(record)
+        ],
+        "arms": arms,
+        "trials": [
+            {
+                "id": trial.id,
+                "arm": trial.arm,
+                "seed": trial.seed,
+                "status": trial.status,
+                "reason": trial.reason,
+                "test": asdict(trial.test) if trial.test else None,
+                "by_split": {str(split): asdict(score) for split, score in trial.by_split.items()},
+                "hashes": trial.hashes,
+                "seconds": trial.result.get("seconds"),
+                "tokens_per_second": trial.result.get("tokens_per_second"),
+            }
+            for trial in record.trials
+        ],
+        "checks": [asdict(check) for check in checks(record)],
+        "audit": record.audit,
+        "data": record.data,
+        "environment": record.environment,
+        "command": command(record),
+        "study": record.study,
+    }

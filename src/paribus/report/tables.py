@@ -1,0 +1,298 @@
+"""The tables of a report, free of any markup: HTML and Markdown render the same cells."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paribus.report.charts import main_metric
+from paribus.report.numbers import (
+    MISSING,
+    UNITS,
+    compact,
+    duration,
+    fixed,
+    flat,
+    grouped,
+    listed,
+    mean,
+    spread,
+    value_text,
+)
+from paribus.report.reading import StudyRecord, Trial
+
+STATUS = {"done": "done", "diverged": "diverged", "unfinished": "not finished", "planned": "not started"}
+_HASH = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value as shown."""
+
+    text: str
+    kind: str = ""
+    """`number`, `code`, `good`, `bad`, `arm` or nothing: how it is set."""
+    title: str = ""
+    """The full value, where the text is a short form."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under headings; the first cell of a row names it."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that had to be equal over the finished trials, and whether it was."""
+
+    says: str
+    holds: bool
+
+
+def number(text: str) -> Cell:
+    """A right-aligned cell with tabular digits."""
+    return Cell(text, "number")
+
+
+def digest(value: Any) -> Cell:
+    """A hash, shortened; its title is the whole."""
+    return Cell(MISSING) if not value else Cell(str(value)[:_HASH], "code", str(value))
+
+
+def results_table(record: StudyRecord) -> Table:
+    """What came out and what it cost, per arm."""
+    metric = main_metric(record)
+    rows = []
+    for arm in record.arms:
+        done = record.done(arm.name)
+        losses = [trial.test[metric] for trial in done if trial.test]
+        speeds = [trial.result["tokens_per_second"] for trial in done if trial.result.get("tokens_per_second")]
+        seconds = [s for trial in done if (s := trial.training_seconds) is not None]
+        memory = [m for trial in done if (m := trial.result.get("peak_memory_bytes"))]
+        rows.append(
+            (
+                Cell(arm.name, "arm"),
+                number(fixed(mean(losses), 4)),
+                number(fixed(spread(losses), 4)),
+                number(f"{len(done)} of {len(record.trials_of(arm.name))}"),
+                number(compact(arm.audit.get("parameters"))),
+                number(compact(arm.audit.get("total_parameters"))),
+                number(compact(arm.audit.get("train_flops"))),
+                number(compact(mean(speeds))),
+                number(duration(mean(seconds))),
+                number(f"{compact(max(memory))}B" if memory else MISSING),
+            )
+        )
+    unit = UNITS[metric]
+    columns = (
+        "Arm",
+        f"Test loss, {unit}",
+        "SD of seeds",
+        "Seeds",
+        "Parameters",
+        "With embeddings",
+        "Training FLOPs",
+        "Tokens/s",
+        "Training time",
+        "Peak memory",
+    )
+    return Table("Result and cost per arm; means over finished seeds", columns, tuple(rows))
+
+
+def arms_table(record: StudyRecord) -> Table:
+    """The audit's view of each arm before anything was spent."""
+    rows = []
+    for arm in record.arms:
+        audit = arm.audit
+        differs = audit.get("differs", arm.overrides)
+        rows.append(
+            (
+                Cell(arm.name, "arm"),
+                Cell(", ".join(f"{key} = {value_text(value)}" for key, value in differs.items()) or "the base itself"),
+                number(grouped(audit.get("parameters"))),
+                number(grouped(audit.get("total_parameters"))),
+                number(compact(audit.get("train_flops"))),
+                number(grouped(audit.get("seen_tokens"))),
+                number(grouped(audit.get("loss_tokens"))),
+                digest(audit.get("common_init")),
+                digest(audit.get("data_order")),
+            )
+        )
+    columns = (
+        "Arm",
+        "Differs from the base in",
+        "Parameters",
+        "With embeddings",
+        "Training FLOPs",
+        "Seen tokens",
+        "Loss tokens",
+        "Shared start",
+        "Data order",
+    )
+    return Table("What each arm is and costs, before the run", columns, tuple(rows))
+
+
+def contrasts_table(record: StudyRecord) -> Table | None:
+    """What differs and what is equal between the arms of each claim."""
+    rows = []
+    for claim in record.audit.get("claims") or []:
+        undeclared = claim.get("undeclared") or []
+        holds = claim.get("holds") or []
+        broken = [hold for hold in holds if not hold.get("holds")]
+        rows.append(
+            (
+                Cell(f"{claim.get('arm')} against {claim.get('against')}", "arm"),
+                Cell(", ".join(claim.get("varies") or []) or "nothing"),
+                Cell(", ".join(undeclared) or "nothing", "bad" if undeclared else ""),
+                Cell("; ".join(map(_hold, holds)) or "nothing declared", "bad" if broken else ""),
+                _yes(claim.get("same_start")),
+                _yes(claim.get("same_data")),
+                Cell("passed", "good") if claim.get("passed") else Cell("broken", "bad"),
+            )
+        )
+    if not rows:
+        return None
+    columns = (
+        "Contrast",
+        "Varies, as declared",
+        "Differs undeclared",
+        "Held equal",
+        "Same start",
+        "Same batches",
+        "Audit",
+    )
+    return Table("What differs between the arms of each claim", columns, tuple(rows))
+
+
+def _yes(value: bool | None) -> Cell:
+    return Cell(MISSING) if value is None else Cell("yes", "good") if value else Cell("no", "bad")
+
+
+def _hold(hold: dict[str, Any]) -> str:
+    quantity = str(hold.get("quantity")).replace("_", " ")
+    ours, theirs = hold.get("arm"), hold.get("against")
+    tolerance = hold.get("tolerance")
+    within = f" (within {100 * tolerance:g} %)" if isinstance(tolerance, float) and tolerance else ""
+    if ours == theirs:
+        return f"{quantity} {value_text(ours)}{within}"
+    return f"{quantity} {value_text(ours)} and {value_text(theirs)}{within}{'' if hold.get('holds') else ': broken'}"
+
+
+def trials_table(record: StudyRecord) -> Table:
+    """Every trial: how it ended, what it scored, the hashes that prove its start, order and test."""
+    rows = []
+    for arm in record.arms:
+        for trial in record.trials_of(arm.name):
+            kind = {"done": "good", "diverged": "bad"}.get(trial.status, "")
+            rows.append(
+                (
+                    Cell(trial.arm, "arm"),
+                    number(str(trial.seed)),
+                    Cell(STATUS.get(trial.status, trial.status), kind, trial.reason or ""),
+                    number(fixed(trial.test.bits_per_byte if trial.test else None, 4)),
+                    number(fixed(trial.test.nats_per_token if trial.test else None, 4)),
+                    number(grouped(trial.result.get("steps"))),
+                    number(duration(trial.training_seconds)),
+                    digest(trial.id),
+                    digest(trial.hashes.get("common_init")),
+                    digest(trial.hashes.get("data_order")),
+                    digest(trial.hashes.get("test_windows")),
+                )
+            )
+    columns = (
+        "Arm",
+        "Seed",
+        "Ended",
+        "Bits per byte",
+        "Nats per token",
+        "Steps",
+        "Training time",
+        "Trial",
+        "Shared start",
+        "Data order",
+        "Test windows",
+    )
+    return Table("Every trial", columns, tuple(rows))
+
+
+def troubled_trials(record: StudyRecord) -> list[tuple[Trial, str]]:
+    """Trials that did not end well, with the reason as a sentence."""
+    found = []
+    for trial in record.trials:
+        if trial.status == "diverged":
+            found.append((trial, trial.reason or "It diverged; no reason was recorded."))
+        elif trial.status == "unfinished":
+            found.append((trial, "It has not finished yet; running the study again resumes it."))
+    return found
+
+
+def checks(record: StudyRecord) -> list[Check]:
+    """What the finished trials' own hashes say about control."""
+    hashed, done = [t for t in record.trials if t.hashes], [t for t in record.trials if t.hashes and t.status == "done"]
+    found: list[Check] = []
+    if len(done) > 1:
+        inits = {arm.name: str((arm.config.get("model") or {}).get("init")) for arm in record.arms}
+        found += [
+            Check(
+                "Every trial was scored on the same test windows",
+                _one_each((0, trial.hashes.get("test_windows")) for trial in done),
+            ),
+            Check(
+                "Trials of one seed read the same batches in the same order, whatever the arm",
+                _one_each((trial.seed, trial.hashes.get("data_order")) for trial in done),
+            ),
+            Check(
+                "Trials of one seed and one initialisation start from the same values in all parameters that arms share",
+                _one_each(((trial.seed, inits.get(trial.arm)), trial.hashes.get("common_init")) for trial in hashed),
+            ),
+        ]
+    if recorded := record.audit.get("recorded"):
+        mismatches = recorded.get("mismatches") or []
+        says = f"What {recorded.get('trials')} trials recorded is what the audit counted before the run"
+        found += [Check(str(text), False) for text in mismatches] or [Check(says, True)]
+    return found
+
+
+def _one_each(pairs: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether every key has one value only."""
+    first: dict[Any, Any] = {}
+    return all(first.setdefault(key, value) == value for key, value in pairs)
+
+
+def settings(record: StudyRecord) -> list[tuple[str, Sequence[tuple[str, str]]]]:
+    """The base configuration, by section, then how the study is judged."""
+    names = ("data", "objective", "model", "training", "evaluation")
+    sections: list[tuple[str, Sequence[tuple[str, str]]]] = [
+        (name, shown(record.study[name])) for name in names if record.study.get(name)
+    ]
+    seeds = sorted({trial.seed for trial in record.trials})
+    judged = [
+        ("vary", value_text(record.study.get("vary"))),
+        ("hold", value_text(record.study.get("hold"))),
+        ("seeds", listed(map(str, seeds))),
+        ("confidence", value_text(record.confidence)),
+        ("contrasts", str(record.contrasts)),
+    ]
+    return [*sections, ("study", judged)]
+
+
+def shown(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Nested values as (dotted name, text)."""
+    return [(name, value_text(value)) for name, value in flat(values)]
+
+
+def faults(record: StudyRecord) -> list[str]:
+    """What the audit found wrong before the run, a sentence each."""
+    return [str(fault) for claim in record.audit.get("claims") or [] for fault in claim.get("faults") or []]
+
+
+def command(record: StudyRecord) -> str | None:
+    """The command that ran the study, as recorded."""
+    recorded = record.environment.get("command")
+    if isinstance(recorded, list):
+        return shlex.join(map(str, recorded))
+    return str(recorded) if recorded else None
