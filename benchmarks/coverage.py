@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from paribus.statistics.intervals import components, half_width, satterthwaite
+from paribus.statistics.intervals import Array, components, half_width, satterthwaite
 from paribus.statistics.power import simultaneous_level
 
 SEEDS = (3, 5, 10, 20)
@@ -30,22 +30,24 @@ CONTRASTS = (1, 10)
 CONFIDENCE = 0.95
 
 
-def document_weights(documents: int) -> np.ndarray:
+def document_weights(documents: int) -> Array:
     """Lengths that spread as those of files do: quantiles of a lognormal with a standard deviation of 1 in the log."""
     lengths = stats.lognorm.ppf((np.arange(documents) + 0.5) / documents, s=1.0)
-    return lengths / lengths.sum()
+    weights: Array = lengths / lengths.sum()
+    return weights
 
 
 def simulate(
-    mix: tuple[float, float, float], seeds: int, weights: np.ndarray, studies: int, rng: np.random.Generator
-) -> np.ndarray:
+    mix: tuple[float, float, float], seeds: int, weights: Array, studies: int, rng: np.random.Generator
+) -> Array:
     """Contributions (studies, seeds, documents) of Gaussian effects whose estimate has mean 0 and variance 1."""
     concentration = weights @ weights
     sd_seed, sd_document, sd_rest = np.sqrt(np.array(mix) * [seeds, 1 / concentration, seeds / concentration])
     gains = rng.normal(size=(studies, seeds, weights.size)) * sd_rest
     gains += rng.normal(size=(studies, seeds, 1)) * sd_seed
     gains += rng.normal(size=(studies, 1, weights.size)) * sd_document
-    return gains * weights
+    contributions: Array = gains * weights
+    return contributions
 
 
 def cell(name: str, seeds: int, documents: int, studies: int) -> dict[str, Any]:

@@ -152,7 +152,10 @@ BAD_FILES = {
     "broken.jsonl": (b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
     "list.jsonl": (b"[1, 2]\n", "line 1 is a JSON list"),
     "number.jsonl": (b'{"text": 3}\n', "is a JSON int, not a string"),
-    "key.jsonl": (b'{"txt": "a", "id": 3}\n', "no column 'text', only 'txt', 'id': did you mean data.text_column = 'txt'?"),
+    "key.jsonl": (
+        b'{"txt": "a", "id": 3}\n',
+        "no column 'text', only 'txt', 'id': did you mean data.text_column = 'txt'?",
+    ),
     "half.jsonl": (b'{"text": "\\ud800"}\n', "half of a surrogate pair"),
     "column.csv": (b"a,b\n1,2\n", "has no column 'text', only 'a', 'b'"),
     "fields.csv": (b"text,b\n1,2\n1,2,3\n", "line 3 has 3 fields, the header 2"),

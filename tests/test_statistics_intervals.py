@@ -1,7 +1,9 @@
 import importlib.util
+import itertools
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from paribus.statistics.intervals import by_document, components, half_width
 from paribus.statistics.power import simultaneous_level
 
 LN2 = np.log(2)
+quick = settings(deadline=None, max_examples=60)
 
 
 def study(seed: int, seeds: int, windows: int, documents: int):
@@ -44,6 +47,7 @@ def interval(arm, against, windows, metric="nats_per_token", estimand="text_like
     return np.array([parts.estimate - half, parts.estimate, parts.estimate + half])
 
 
+@quick
 @given(studies, metrics)
 def test_the_improvement_of_a_seed_is_the_difference_of_the_metric(losses, metric):
     arm, against, windows = losses
@@ -53,6 +57,7 @@ def test_the_improvement_of_a_seed_is_the_difference_of_the_metric(losses, metri
     assert weights.sum() == pytest.approx(1)
 
 
+@quick
 @given(studies, metrics, st.sampled_from([0.9, 0.95, 0.995]))
 def test_this_test_set_is_scipys_paired_t_interval_over_seeds(losses, metric, level):
     arm, against, windows = losses
@@ -67,7 +72,9 @@ def test_components_of_balanced_data_are_those_of_the_analysis_of_variance(seeds
     rng = np.random.default_rng(seeds)
     gains = rng.normal(size=(seeds, documents)) + rng.normal(size=(seeds, 1)) + 2 * rng.normal(size=documents)
     s, d = np.indices(gains.shape)
-    table = sm.stats.anova_lm(ols("y ~ C(s) + C(d)", {"y": gains.ravel(), "s": s.ravel(), "d": d.ravel()}).fit())
+    table = sm.stats.anova_lm(
+        ols("y ~ C(s) + C(d)", pd.DataFrame({"y": gains.ravel(), "s": s.ravel(), "d": d.ravel()})).fit()
+    )
     mean_square = table["sum_sq"] / table["df"]
     parts = components(gains / documents, np.full(documents, 1 / documents))
     assert parts.estimate == pytest.approx(gains.mean())
@@ -99,6 +106,7 @@ def test_components_agree_with_a_mixed_model_fitted_by_restricted_likelihood():
     np.testing.assert_allclose(found, [*fit.vcomp, fit.scale], rtol=1e-3)
 
 
+@quick
 @given(studies, metrics, estimands)
 def test_swapping_the_arms_mirrors_the_interval(losses, metric, estimand):
     arm, against, windows = losses
@@ -106,6 +114,7 @@ def test_swapping_the_arms_mirrors_the_interval(losses, metric, estimand):
     np.testing.assert_array_equal(there, -back[::-1])
 
 
+@quick
 @given(studies, metrics, estimands, st.floats(1e-6, 1e6))
 def test_scaling_the_losses_scales_everything(losses, metric, estimand, factor):
     arm, against, windows = losses
@@ -113,6 +122,7 @@ def test_scaling_the_losses_scales_everything(losses, metric, estimand, factor):
     np.testing.assert_allclose(scaled, factor * interval(arm, against, windows, metric, estimand), rtol=1e-6)
 
 
+@quick
 @given(studies, metrics, estimands, st.integers(0, 1000))
 def test_the_order_of_windows_documents_and_seeds_does_not_matter(losses, metric, estimand, shuffle):
     arm, against, windows = losses
@@ -126,6 +136,7 @@ def test_the_order_of_windows_documents_and_seeds_does_not_matter(losses, metric
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-12)
 
 
+@quick
 @given(studies, metrics, st.sampled_from([0.9, 0.99]))
 def test_text_like_it_is_never_narrower_than_this_test_set(losses, metric, level):
     wide = interval(*losses, metric, "text_like_it", level)
@@ -133,12 +144,14 @@ def test_text_like_it_is_never_narrower_than_this_test_set(losses, metric, level
     assert wide[2] - wide[0] >= narrow[2] - narrow[0]
 
 
+@quick
 @given(studies, metrics, estimands)
 def test_identical_arms_have_the_interval_zero_to_zero(losses, metric, estimand):
     arm, _, windows = losses
     assert interval(arm, arm, windows, metric, estimand).tolist() == [0, 0, 0]
 
 
+@quick
 @given(studies, estimands, st.floats(-1e-3, 1e-3))
 def test_a_difference_that_never_varies_but_for_rounding_has_an_interval_of_that_size(losses, estimand, shift):
     arm, _, windows = losses
@@ -148,12 +161,13 @@ def test_a_difference_that_never_varies_but_for_rounding_has_an_interval_of_that
     assert high - low < 1e-6
 
 
+@quick
 @given(studies, estimands)
 def test_more_seeds_of_the_same_spread_never_widen_the_interval(losses, estimand):
     arm, against, windows = losses
     parts = components(*by_document(arm, against, windows, "nats_per_token"))
     halves = [float(half_width(parts.with_seeds(n), 0.95, estimand)[0]) for n in (2, 3, 4, 5, 8, 20, 100, 1000)]
-    assert all(after <= before for before, after in zip(halves, halves[1:], strict=False))
+    assert all(after <= before for before, after in itertools.pairwise(halves))
 
 
 def test_one_seed_and_one_document_have_no_interval():
@@ -214,7 +228,3 @@ def test_all_intervals_of_a_study_hold_together():
         parts = components(arms[0] - arm, weights)
         missed |= np.abs(parts.estimate) > half_width(parts, level, "text_like_it")[0]
     assert missed.mean() <= stats.binom.ppf(0.9995, studies, 0.05) / studies
-
-
-settings.register_profile("statistics", deadline=None, max_examples=60)
-settings.load_profile("statistics")

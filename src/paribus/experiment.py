@@ -79,16 +79,8 @@ def run_study(
     files.write_json(out / "audit.json", ready.audit)
     files.write_json(out / "data.json", ready.corpus.summary())
     runtime, workers = runtimes(out, ready.plan, ready.audit, workers, command)
-    listen(
-        {
-            "event": "planned",
-            "plan": ready.plan,
-            "audit": ready.audit,
-            "runtime": runtime,
-            "workers": workers,
-            "out": out,
-        }
-    )
+    plan = {"plan": ready.plan, "runtime": runtime, "workers": workers, "out": out}
+    listen({"event": "planned", "finished": results(out, ready.plan), **plan})
     train(out, ready.plan, ready.corpus, runtime, workers, listen)
     outcome = conclude(out, ready.plan, study.confidence, ready.audit)
     if not outcome.audit["passed"]:

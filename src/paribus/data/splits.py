@@ -42,19 +42,19 @@ def divide(
         found = f"{len(unique)} distinct document{'s' if len(unique) != 1 else ''}"
         raise DataError(f"the corpus has {found}, but train, tune and test need one each: give more text")
     total = int(sizes[unique].sum())
-    test, unique = _take(unique, sizes, test_fraction * total)
-    tune, train = _take(unique, sizes, tune_fraction * total)
+    test, unique = _take(unique, sizes, test_fraction * total, leave=2)
+    tune, train = _take(unique, sizes, tune_fraction * total, leave=1)
     return Division(train, tune, test, len(duplicates), int(sizes[duplicates].sum()))
 
 
 def _take(
-    documents: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], share: float
+    documents: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], share: float, leave: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     length = sizes[documents]
     fitting = np.flatnonzero(length <= share)
     if len(fitting):
         count = int(np.searchsorted(np.cumsum(length[fitting]), share, side="right"))
-        chosen = fitting[:count]
+        chosen = fitting[: min(count, len(documents) - leave)]
     else:
         chosen = np.array([int(np.argmin(length))])
     taken = np.zeros(len(documents), dtype=bool)

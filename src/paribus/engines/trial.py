@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from paribus import files
 from paribus.data.batches import EvaluationBatches
-from paribus.data.store import Corpus, SplitName
+from paribus.data.splits import SplitName
+from paribus.data.store import Corpus
 from paribus.evaluation.scoring import Score, by_split, window_nats
 from paribus.models.cost import parameter_counts
 from paribus.study.spec import Config

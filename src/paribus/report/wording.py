@@ -159,21 +159,29 @@ def lesson(claim: Claim) -> str:
     return " ".join(parts)
 
 
+def repeat_changes(claim: Claim, again: Claim) -> bool:
+    """Whether the second setting gave another verdict or an estimate of the other sign."""
+    judged = "pending" not in (claim.outcome, again.outcome)
+    return judged and (claim.outcome != again.outcome or _flipped(claim, again))
+
+
+def _flipped(claim: Claim, again: Claim) -> bool:
+    first, second = (one.verdict.estimate if one.verdict else None for one in (claim, again))
+    return first is not None and second is not None and first * second < 0
+
+
 def repeat_remark(claim: Claim, again: Claim) -> str:
     """What the second setting did to the verdict."""
     under = again.under or "another setting"
     if "pending" in (claim.outcome, again.outcome):
         return f"Not judged yet under {under}."
-    first, second = claim.verdict, again.verdict
-    assert first is not None
-    assert second is not None
-    flipped = first.estimate is not None and second.estimate is not None and first.estimate * second.estimate < 0
-    sign = " and the estimate changes its sign" if flipped else ""
+    flipped = _flipped(claim, again)
     if claim.outcome != again.outcome:
+        sign = ", and the estimate changes its sign" if flipped else ""
         return f"The verdict changes with {_field(under)}: {claim.outcome} becomes {again.outcome}{sign}."
     if flipped:
-        return f"Same verdict, but the estimate changes its sign under {under}."
-    return f"Same verdict and sign under {under}."
+        return f"The verdict stays {claim.outcome}, but the estimate changes its sign with {_field(under)}."
+    return f"Same verdict, same sign: {_field(under)} does not decide this."
 
 
 def _field(under: str) -> str:

@@ -144,11 +144,11 @@ def half_width(parts: Components, level: float, estimand: Estimand) -> tuple[Arr
     `this_test_set`: the paired t interval over seeds. `text_like_it`: the squared half-widths of the seed part and
     of the document part add up, each at its own t quantile (Banerjee 1960, Sankhya 22). For independent parts this
     never undercovers, whatever their ratio, because the distribution function of chi-squared with one degree of
-    freedom is concave; and it is never narrower than the interval over seeds. Satterthwaite's own interval misses
-    four times too often with three seeds and ten claims (`benchmarks/coverage.py`). The interaction is
-    taken out of the document part at the normal quantile, so that the noise of the sum it was part of stays paid for.
-    The degrees of freedom returned are Satterthwaite's (1946, Biometrics Bulletin 2) for the variance of the
-    estimate. NaN where there is one seed, or one document for `text_like_it`.
+    freedom is concave; and it is never narrower than the interval over seeds. Satterthwaite's own interval can
+    miss four times too often with three seeds and ten claims (`benchmarks/coverage.py`). The interaction is taken out
+    of the document part at the normal quantile, so that the noise of the sum it was part of stays paid for. The
+    degrees of freedom returned are Satterthwaite's (1946, Biometrics Bulletin 2) for the variance of the estimate.
+    NaN where there is one seed, or one document for `text_like_it`.
     """
     freedom = float(parts.seeds - 1)
     if freedom < 1 or (estimand == "text_like_it" and parts.documents < 2):

@@ -1,0 +1,119 @@
+"""Tokens are text without loss, and the same on every machine load."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import corpora
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paribus.data.tokenizer import END, PIECE, SMALLEST, Tokenizer, byte_tokenizer, cut_pieces, train_bpe
+from paribus.errors import DataError
+
+TEXTS = corpora.documents(60)
+BPE = train_bpe(TEXTS, 600)
+BYTES = byte_tokenizer()
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.text(st.sampled_from(f"{END} a\n\t\u3000é语'"))
+
+
+@pytest.mark.parametrize("tokenizer", [BPE, BYTES], ids=["bpe", "bytes"])
+@given(text=ANY_TEXT)
+@settings(deadline=None)
+def test_decoding_gives_back_any_text(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+    assert Tokenizer.end not in ids
+
+
+def test_text_that_spells_the_end_is_not_the_end(tmp_path: Path) -> None:
+    BPE.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert Tokenizer.end not in loaded.encode(f"a{END}b")
+    assert BPE.bpe.token_to_id(END) == Tokenizer.end == 0
+    assert BPE.token_bytes[0] == 0
+
+
+def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
+    BPE.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert loaded.vocabulary == BPE.vocabulary == 600
+    for text in TEXTS[:5]:
+        assert loaded.encode(text).tolist() == BPE.encode(text).tolist()
+
+
+def test_bytes_are_the_bpe_without_a_merge() -> None:
+    text = "".join(chr(code) for code in range(0x250)) + "语言🦜"
+    assert BYTES.vocabulary == SMALLEST
+    assert BYTES.encode(text).tolist() == [byte + 1 for byte in text.encode()]
+    assert BYTES.encode(text).tolist() == BYTES.bpe.encode(text).ids
+
+
+def test_decoding_agrees_with_the_tokenizers_library() -> None:
+    ids = np.random.default_rng(0).integers(1, BPE.vocabulary, 3000)
+    assert BPE.decode(ids.tolist()) == BPE.bpe.decode(ids.tolist())
+
+
+def test_long_text_encodes_in_pieces_as_it_would_whole() -> None:
+    text = " ".join(corpora.documents(200, seed=1))
+    assert len(text.encode()) > 3 * PIECE
+    assert BPE.encode(text).tolist() == BPE.bpe.encode(text).ids
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["", " ", "\n", "\u3000 "]))
+@settings(max_examples=30, deadline=None)
+def test_pieces_are_valid_bounded_and_join_to_the_text(seed: int, mark: str) -> None:
+    generator = random.Random(seed)
+    text = mark.join(generator.choice("aé语🦜") * generator.randint(1, 9000) for _ in range(60))
+    data = text.encode()
+    pieces = list(cut_pieces(lambda offset, size: data[offset : offset + size], 0, len(data)))
+    assert b"".join(pieces) == data
+    assert all(0 < len(piece) <= PIECE and piece.decode() for piece in pieces)
+
+
+def test_training_gives_the_same_vocabulary_in_any_process_and_with_any_number_of_threads() -> None:
+    script = (
+        "import corpora, hashlib; from paribus.data.tokenizer import train_bpe;"
+        "print(hashlib.sha256(train_bpe(corpora.documents(60), 600).bpe.to_str().encode()).hexdigest())"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": path, "RAYON_NUM_THREADS": threads, "PYTHONHASHSEED": threads},
+            check=True,
+            stdout=subprocess.PIPE,
+        ).stdout
+        for threads in ("1", "2", "5")
+    }
+    assert len(found) == 1
+    assert train_bpe(corpora.documents(60), 600).bpe.to_str() == BPE.bpe.to_str()
+
+
+def test_text_without_blanks_stops_the_sample_before_memory_fills() -> None:
+    generator = random.Random(0)
+    read = 0
+
+    def texts() -> object:
+        nonlocal read
+        for _ in range(400):
+            read += 1
+            yield "".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=PIECE))
+
+    tokenizer = train_bpe(texts(), 300)  # type: ignore[arg-type]
+    assert tokenizer.vocabulary == 300
+    assert read < 200
+
+
+def test_a_small_corpus_gives_the_vocabulary_it_can() -> None:
+    assert SMALLEST <= train_bpe(["ab ab ab"], 5000).vocabulary < 300
+
+
+def test_a_vocabulary_without_room_for_all_bytes_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data\.vocabulary = 256: .* at least 257"):
+        train_bpe(TEXTS, 256)
