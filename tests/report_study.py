@@ -25,10 +25,22 @@ SWITCHES: dict[str, dict[str, str]] = {
 SHIFT = {"gpt": 0.0, "unilm": -0.006, "mixed": -0.021, "unshared_causal": -0.034, "unshared": -0.061, "t5": -0.052}
 CLAIMS = [
     ("Bidirectional input attention brings no gain", "unilm", "gpt", "not_better", True),
-    ("Attention that looks back in half of the heads and ahead in the others is better", "mixed", "gpt", "better", False),
+    (
+        "Attention that looks back in half of the heads and ahead in the others is better",
+        "mixed",
+        "gpt",
+        "better",
+        False,
+    ),
     ("Separate parameters help even where the input is read causally", "unshared_causal", "gpt", "better", False),
     ("Unshared, bidirectional input attention is better than causal", "unshared", "unshared_causal", "better", False),
-    ("T5 is better than GPT only by its parameters: unshared causal does as well", "unshared_causal", "t5", "equal", False),
+    (
+        "T5 is better than GPT only by its parameters: unshared causal does as well",
+        "unshared_causal",
+        "t5",
+        "equal",
+        False,
+    ),
 ]
 
 
@@ -104,10 +116,7 @@ def write_study(
         for label, arm, init, _ in planned
         for seed in range(seeds)
     }
-    judged = [
-        {**claim.model_dump(mode="json"), "says": claim.says, "under": None}
-        for claim in study.claim
-    ]
+    judged = [{**claim.model_dump(mode="json"), "says": claim.says, "under": None} for claim in study.claim]
     if again == ["gpt", "unilm"]:
         judged.insert(
             1,
@@ -133,9 +142,7 @@ def write_study(
             ],
             "claims": judged,
             "trials": [
-                {"id": ids[label, seed], "arm": label, "seed": seed}
-                for seed in range(seeds)
-                for label, *_ in planned
+                {"id": ids[label, seed], "arm": label, "seed": seed} for seed in range(seeds) for label, *_ in planned
             ],
         },
     )
@@ -143,13 +150,24 @@ def write_study(
         arm: (212_672 if SWITCHES[arm].get("parameters") != "separate" else 408_832) + (66_048 if arm == "t5" else 0)
         for arm in arms
     }
-    flops = {"gpt": 1.01e12, "unilm": 1.03e12, "mixed": 1.01e12, "unshared_causal": 1.0e12, "unshared": 1.02e12, "t5": 1.11e12}
+    flops = {
+        "gpt": 1.01e12,
+        "unilm": 1.03e12,
+        "mixed": 1.01e12,
+        "unshared_causal": 1.0e12,
+        "unshared": 1.02e12,
+        "t5": 1.11e12,
+    }
     write_json(
         directory / "audit.json",
         {
             "arms": {
                 label: {
-                    "differs": {f"model.{key}": value for key, value in SWITCHES[arm].items() if (key, value) != ("input_attention", "causal")}
+                    "differs": {
+                        f"model.{key}": value
+                        for key, value in SWITCHES[arm].items()
+                        if (key, value) != ("input_attention", "causal")
+                    }
                     | ({"model.init": init} if repeat else {}),
                     "parameters": parameters[arm],
                     "total_parameters": parameters[arm] + 131_072,
@@ -168,8 +186,20 @@ def write_study(
                     "varies": ["model.parameters"] if "unshared_causal" in claim["arm"] else ["model.input_attention"],
                     "undeclared": [],
                     "holds": [
-                        {"quantity": "seen_tokens", "arm": 599_040, "against": 599_040, "tolerance": 0.0, "holds": True},
-                        {"quantity": "loss_tokens", "arm": 297_210, "against": 297_210, "tolerance": 0.0, "holds": True},
+                        {
+                            "quantity": "seen_tokens",
+                            "arm": 599_040,
+                            "against": 599_040,
+                            "tolerance": 0.0,
+                            "holds": True,
+                        },
+                        {
+                            "quantity": "loss_tokens",
+                            "arm": 297_210,
+                            "against": 297_210,
+                            "tolerance": 0.0,
+                            "holds": True,
+                        },
                     ],
                     "same_start": True,
                     "same_data": True,
@@ -305,7 +335,11 @@ def write_study(
     if verdicts:
         write_json(
             directory / "verdicts.json",
-            {"confidence": 0.95, "contrasts": len(judged), "claims": [_judge(claim, finals, len(judged)) for claim in judged]},
+            {
+                "confidence": 0.95,
+                "contrasts": len(judged),
+                "claims": [_judge(claim, finals, len(judged)) for claim in judged],
+            },
         )
     return directory
 

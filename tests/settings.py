@@ -14,7 +14,9 @@ VOCABULARY = 61
 RULES = get_args(InputAttention)
 GRID = [
     {"input_attention": rule, "parameters": parameters, "memory": memory}
-    for rule, parameters, memory in product(RULES, ("shared", "separate"), ("every_layer", "final_layer", "cross_attention"))
+    for rule, parameters, memory in product(
+        RULES, ("shared", "separate"), ("every_layer", "final_layer", "cross_attention")
+    )
 ]
 
 

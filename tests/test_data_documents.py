@@ -7,13 +7,13 @@ import random
 import sys
 from pathlib import Path
 
-import corpora
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import corpora
 from paribus.data.documents import BLOCK, WHOLE_FILE, Piece, _between_separators, _blocks, read_pieces
 from paribus.data.sources import find_source
 from paribus.errors import DataError

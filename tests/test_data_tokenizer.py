@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import corpora
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import corpora
 from paribus.data.tokenizer import END, PIECE, SMALLEST, Tokenizer, byte_tokenizer, cut_pieces, train_bpe
 from paribus.errors import DataError
 

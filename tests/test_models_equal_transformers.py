@@ -28,7 +28,11 @@ def llama_of(arm: Transformer) -> torch.nn.Module:
         attn_implementation="eager",
     )
     llama = transformers.LlamaForCausalLM(config).eval()
-    names = {"embedding.weight": "model.embed_tokens.weight", "head.weight": "lm_head.weight", "norm.weight": "model.norm.weight"}
+    names = {
+        "embedding.weight": "model.embed_tokens.weight",
+        "head.weight": "lm_head.weight",
+        "norm.weight": "model.norm.weight",
+    }
     parts = {
         "attention_norm": "input_layernorm",
         "attention.query": "self_attn.q_proj",
@@ -95,7 +99,9 @@ def llama_with_layer_masks(llama: torch.nn.Module, model: Model, tokens: torch.T
     positions = torch.arange(length)[None]
     rotary = body.rotary_emb(x, positions)
     for index, layer in enumerate(body.layers):
-        mask = torch.where(dense_mask(model, index, split, length - split), 0.0, float("-inf")).expand(len(tokens), -1, -1, -1)
+        mask = torch.where(dense_mask(model, index, split, length - split), 0.0, float("-inf")).expand(
+            len(tokens), -1, -1, -1
+        )
         out = layer(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
         x = out[0] if isinstance(out, tuple) else out
     return llama.lm_head(body.norm(x))

@@ -65,7 +65,9 @@ def test_the_leak_test_sees_a_mask_shifted_by_one(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("parameters", ["shared", "separate"])
-@pytest.mark.parametrize("rule", sorted(visibility.RULES.keys() - {"forward_backward_layers"}))  # two layers, two directions
+@pytest.mark.parametrize(
+    "rule", sorted(visibility.RULES.keys() - {"forward_backward_layers"})
+)  # two layers, two directions
 def test_input_positions_see_exactly_what_the_predicate_says(rule: str, parameters: str) -> None:
     """One layer, so that nothing is seen through another position: the gradient is the mask itself."""
     model = small_model(input_attention=rule, parameters=parameters, memory="final_layer", layers=1)
@@ -127,7 +129,9 @@ def test_a_start_depends_on_seed_name_and_shape_alone() -> None:
     assert torch.equal(value, initial_value(0, "input_layers.1.attention.query.weight", (24, 16), "fan_in"))
     assert not torch.equal(value, initial_value(1, "layers.1.attention.query.weight", (24, 16), "fan_in"))
     assert not torch.equal(value, initial_value(0, "layers.2.attention.query.weight", (24, 16), "fan_in"))
-    assert not torch.equal(value.flatten(), initial_value(0, "layers.1.attention.query.weight", (16, 24), "fan_in").flatten())
+    assert not torch.equal(
+        value.flatten(), initial_value(0, "layers.1.attention.query.weight", (16, 24), "fan_in").flatten()
+    )
     assert initial_value(0, "layers.1.attention.output.weight", (24, 16), "zero_residual").abs().max() == 0
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_study_reading import names, studies
 
 from paribus.errors import StudyError
 from paribus.study.arms import consequences, differences, resolve
@@ -17,6 +16,7 @@ from paribus.study.fields import config_fields
 from paribus.study.plan import Arm, Plan, build_plan, trial_id
 from paribus.study.reading import load_study, study_from
 from paribus.study.spec import Config
+from study_examples import names, studies
 
 CLAIM = {"says": "s", "arm": "b", "against": "a", "expect": "better", "margin": 0.1}
 STUDY: dict[str, Any] = {

@@ -10,9 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
-from test_study_errors import GOOD, MISTAKES, spoiled
 
 from paribus.errors import StudyError
 from paribus.study import spec
@@ -21,6 +19,7 @@ from paribus.study.plan import build_plan
 from paribus.study.reading import TEMPLATE, builtin_names, load_study, study_from
 from paribus.study.schema import study_schema
 from paribus.study.tables import read_assignment
+from study_examples import GOOD, MISTAKES, spoiled, studies
 
 LIBRARY = sorted((TEMPLATE.parent / "library").glob("*.toml"))
 
@@ -118,30 +117,6 @@ def test_overrides_reach_every_field(tmp_path: Path) -> None:
 def test_later_overrides_win(tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text(GOOD)
     assert load_study(tmp_path / "my.toml", ["seeds=5", "seeds=2"]).seeds == 2
-
-
-names = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12).filter(
-    lambda name: bool(name.strip()) and name.isprintable()
-)
-
-
-@st.composite
-def studies(draw: st.DrawFn) -> dict[str, Any]:
-    """Tables of a valid study with arms of any name, drawn sizes, seeds and claims."""
-    arms = draw(st.lists(names, min_size=2, max_size=4, unique=True))
-    attention = ["causal", "bidirectional", "anticausal", "forward_backward_heads"]
-    return {
-        "question": draw(st.text(min_size=1)),
-        "vary": ["model.input_attention", "model.layers"],
-        "hold": draw(st.lists(st.sampled_from(["parameters", "seen_tokens", "train_flops: 2.5%"]), unique=True)),
-        "seeds": draw(st.integers(1, 9) | st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)),
-        "model": {"head_size": 2 * draw(st.integers(1, 9)), "heads": 2, "layers": draw(st.integers(1, 9))},
-        "training": {"tokens": draw(st.sampled_from(["2M", "0.5M", 300_000, 1e6])), "learning_rate": 1},
-        "arm": {name: {"model": {"input_attention": draw(st.sampled_from(attention))}} for name in arms},
-        "claim": [
-            {"says": "s", "arm": arms[0], "against": arms[1], "expect": "equal", "margin": draw(st.floats(0.001, 9))}
-        ],
-    }
 
 
 @given(studies())

@@ -22,6 +22,13 @@ from paribus.study.problems import shown
 
 _HASH = 8  # digits shown of a hash
 
+_LEGEND = """\
+start, batches: hashes of the initial weights that all arms share and of the
+data order; parameters: outside the embeddings, total: with them; FLOPs: of
+training, mask-exact; seen: tokens read; with loss: tokens predicted.
+All of the first seed.
+"""
+
 
 def show_audit(study: spec.Study, as_json: bool) -> None:
     """Prepare the study's text, audit its plan and print the result. Raises AuditError if the audit fails."""
@@ -72,10 +79,7 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
     )
     console.print(_differences(arms))
     console.print(_costs(arms))
-    console.print(
-        "parameters: outside the embeddings, total: with them; FLOPs: of training, mask-exact; seen: tokens read; with loss: tokens "
-        "predicted; start and batches: hashes of the shared initial weights and of the data order; all of the first seed\n"
-    )
+    console.print(_LEGEND)
     if result["claims"]:
         console.print(_claims(result["claims"]))
     if found := complaints(result):
@@ -99,7 +103,8 @@ def _differences(arms: Mapping[str, Any]) -> Table:
     for name, arm in arms.items():
         sets = [f"{field} = {_value(value)}" for field, value in arm["differs"].items()]
         sets += [f"({field} follows: {_value(value)})" for field, value in arm["follows"].items()]
-        start, order = arm["common_init"][:_HASH], arm["data_order"][:_HASH]
+        start = arm["common_init"][:_HASH] if arm["common_parameters"] else "-"
+        order = arm["data_order"][:_HASH]
         table.add_row(Text(name), Text("\n".join(sets) or "nothing"), start, order)
     return table
 
@@ -142,5 +147,7 @@ def _value(value: Any) -> str:
 
 
 def _short(count: int) -> str:
-    """A count to read: exact below ten million, in powers of ten above."""
-    return f"{count:,}" if count < 10_000_000 else f"{count:.3g}".replace("e+", "e")
+    """A count to read: exact below ten million, then in millions, and FLOPs in powers of ten."""
+    if count < 10**7:
+        return f"{count:,}"
+    return f"{count / 1e6:,.4g}M" if count < 10**10 else f"{count:.3g}".replace("e+", "e")

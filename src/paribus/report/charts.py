@@ -91,7 +91,9 @@ def reference_of(record: StudyRecord, arm: Arm) -> str | None:
         return home
     original = record.arm(arm.repeats)
     changed = _changed(arm, original)
-    twins = [other for other in record.arms if other.repeats == home and _changed(other, record.arm(home or "")) == changed]
+    twins = [
+        other for other in record.arms if other.repeats == home and _changed(other, record.arm(home or "")) == changed
+    ]
     return twins[0].name if twins else None
 
 
@@ -274,14 +276,17 @@ def _forest_spec(metric: str, rows: list[Row], points: list[Row]) -> Spec:
             x="low:Q", x2="high:Q", color=colours, tooltip=tooltip
         ),
         gains.mark_point(size=26, color="var(--muted)", strokeWidth=1.2, opacity=0.75, yOffset=8).encode(
-            x="gain:Q", tooltip=[alt.Tooltip("number:Q", title="Seed, counted"), alt.Tooltip("shown:N", title="Improvement")]
+            x="gain:Q",
+            tooltip=[alt.Tooltip("number:Q", title="Seed, counted"), alt.Tooltip("shown:N", title="Improvement")],
         ),
         base.mark_point(size=110, filled=True, opacity=1, yOffset=8).encode(
             x="estimate:Q", color=colours, shape=shape, tooltip=tooltip
         ),
         base.mark_text(align="left", dy=-13, fontSize=12.5, color="var(--ink)").encode(x=alt.value(4), text="label:N"),
     )
-    return _finish(chart, 56 * len(rows), f"Forest plot of {len(rows)} contrasts with their intervals, {UNITS[metric]}.")
+    return _finish(
+        chart, 56 * len(rows), f"Forest plot of {len(rows)} contrasts with their intervals, {UNITS[metric]}."
+    )
 
 
 # Learning curves.
@@ -289,12 +294,15 @@ def _forest_spec(metric: str, rows: list[Row], points: list[Row]) -> Spec:
 
 def _learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     metric, home = main_metric(record), reference(record)
-    usable = {arm.name: [trial for trial in record.trials_of(arm.name) if trial.status != "diverged"] for arm in record.arms}
+    usable = {
+        arm.name: [trial for trial in record.trials_of(arm.name) if trial.status != "diverged"] for arm in record.arms
+    }
     rows, differences = [], []
     at = {trial.id: {point.tokens: point.score[metric] for point in trial.curve} for trial in record.trials}
     for tokens in sorted({tokens for curve in at.values() for tokens in curve}):
         scores = {
-            name: [at[trial.id][tokens] for trial in trials if tokens in at[trial.id]] for name, trials in usable.items()
+            name: [at[trial.id][tokens] for trial in trials if tokens in at[trial.id]]
+            for name, trials in usable.items()
         }
         rows += [
             {"arm": name, "tokens": tokens, "loss": centre, "low": low, "high": high, "seeds": number}
@@ -341,9 +349,7 @@ def _learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     )
 
 
-def _paired(
-    trials: Iterable[Trial], against: Iterable[Trial], score: Callable[[Trial], float | None]
-) -> list[float]:
+def _paired(trials: Iterable[Trial], against: Iterable[Trial], score: Callable[[Trial], float | None]) -> list[float]:
     """Improvements over the trial of the same seed, where both have a score."""
     other = {trial.seed: score(trial) for trial in against}
     pairs = [(other.get(trial.seed), score(trial)) for trial in trials]
@@ -357,7 +363,9 @@ def _curve_spec(
     if log:
         tokens = [row["tokens"] for row in rows]
         x_scale = alt.Scale(type="log", domain=[min(tokens), max(tokens)], nice=False)
-        y_scale = alt.Scale(type="log", nice=False, domain=[min(r["low"] for r in rows) * 0.98, max(r["high"] for r in rows)])
+        y_scale = alt.Scale(
+            type="log", nice=False, domain=[min(r["low"] for r in rows) * 0.98, max(r["high"] for r in rows)]
+        )
     else:
         x_scale = alt.Scale(zero=False, nice=False)
         y_scale = alt.Scale(zero=zero, nice=True, padding=4)
@@ -429,7 +437,10 @@ def _splits(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     if differences and home:
         data["splits_difference"] = differences
         views.append(
-            (f"Against {home}", _split_spec(record, "splits_difference", differences, f"Improvement over {home}, {unit}", True))
+            (
+                f"Against {home}",
+                _split_spec(record, "splits_difference", differences, f"Improvement over {home}, {unit}", True),
+            )
         )
     views.append(("Loss", _split_spec(record, "splits", rows, f"Test loss on the target, {unit}", False)))
     return Chart(
@@ -444,7 +455,9 @@ def _splits(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
 def _split_spec(record: StudyRecord, name: str, rows: list[Row], title: str, difference: bool) -> Spec:
     colours, dashes = _arm_scales(record)
     order = [arm.name for arm in record.arms if any(row["arm"] == arm.name for row in rows)]
-    scale = alt.Scale(domain=_domain([row[key] for row in rows for key in ("low", "high")] + [0.0] * difference), nice=True)
+    scale = alt.Scale(
+        domain=_domain([row[key] for row in rows for key in ("low", "high")] + [0.0] * difference), nice=True
+    )
     form = "+.4f" if difference else ".4f"
     base = alt.Chart(alt.NamedData(name=name)).encode(
         x=alt.X(
@@ -561,7 +574,9 @@ def _training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         rows += [{"arm": trial.arm, "trial": trial.id, "seed": trial.seed, "tokens": x, "loss": y} for x, y in points]
         if points and trial.status in ("diverged", "unfinished"):
             word = {"diverged": "diverged", "unfinished": "not finished"}[trial.status]
-            ends.append({"arm": trial.arm, "seed": trial.seed, "tokens": points[-1][0], "loss": points[-1][1], "end": word})
+            ends.append(
+                {"arm": trial.arm, "seed": trial.seed, "tokens": points[-1][0], "loss": points[-1][1], "end": word}
+            )
     if not rows:
         return None
     data["training"], data["training_ends"] = rows, ends
@@ -573,7 +588,11 @@ def _training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         alt.Tooltip("tokens:Q", title="Tokens", format=",d"),
         alt.Tooltip("loss:Q", title="Training loss", format=".3f"),
     ]
-    x = alt.X("tokens:Q", axis=alt.Axis(title="Tokens seen", format="~s", tickCount=6, grid=False), scale=alt.Scale(nice=False))
+    x = alt.X(
+        "tokens:Q",
+        axis=alt.Axis(title="Tokens seen", format="~s", tickCount=6, grid=False),
+        scale=alt.Scale(nice=False),
+    )
     y = alt.Y("loss:Q", scale=scale, axis=alt.Axis(title="Training loss, nats per token", format=".2~f", tickCount=6))
     lines = alt.Chart(alt.NamedData(name="training")).encode(x=x, y=y, color=colours, detail="trial:N")
     layers: list[Any] = [
@@ -586,7 +605,9 @@ def _training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
                 opacity=_faded(1.0), tooltip=[*tooltip, alt.Tooltip("end:N", title="Ended")]
             )
         )
-    spec = _finish(alt.layer(*layers).add_params(_highlight()), 280, "Training loss of every trial against tokens seen.")
+    spec = _finish(
+        alt.layer(*layers).add_params(_highlight()), 280, "Training loss of every trial against tokens seen."
+    )
     return Chart(
         "training",
         "Training loss of every trial",

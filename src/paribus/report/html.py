@@ -162,7 +162,9 @@ def _page_data(charts: ChartBook) -> dict[str, Any]:
     return {
         "data": charts.data,
         "charts": {
-            chart.name: [{"label": label, "data": _datasets(((label, spec),)), "spec": spec} for label, spec in chart.views]
+            chart.name: [
+                {"label": label, "data": _datasets(((label, spec),)), "spec": spec} for label, spec in chart.views
+            ]
             for chart in charts.charts
         },
     }

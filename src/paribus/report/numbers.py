@@ -103,7 +103,9 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
             rows += flat(item, f"{name}.")
         elif isinstance(item, list) and any(isinstance(entry, Mapping) for entry in item):
             for index, entry in enumerate(item):
-                rows += flat(entry, f"{name}[{index}].") if isinstance(entry, Mapping) else [(f"{name}[{index}]", entry)]
+                rows += (
+                    flat(entry, f"{name}[{index}].") if isinstance(entry, Mapping) else [(f"{name}[{index}]", entry)]
+                )
         else:
             rows.append((name, item))
     return rows

@@ -311,5 +311,7 @@ def _test_windows(path: Path) -> tuple[int | None, int | None]:
     try:
         document = load_file(path)["document"]
     except (OSError, SafetensorError, KeyError) as error:
-        raise StudyError(f"{path}: cannot be read ({error}); delete it and run the study again, which resumes") from error
+        raise StudyError(
+            f"{path}: cannot be read ({error}); delete it and run the study again, which resumes"
+        ) from error
     return int(document.size), int(np.unique(document).size)

@@ -48,9 +48,7 @@ def summary(record: StudyRecord) -> dict[str, Any]:
         "claims": [
             {
                 **judged(pair.claim),
-                "repeats": [
-                    {**judged(again), "remark": repeat_remark(pair.claim, again)} for again in pair.repeats
-                ],
+                "repeats": [{**judged(again), "remark": repeat_remark(pair.claim, again)} for again in pair.repeats],
             }
             for pair in contrasts(record)
         ],

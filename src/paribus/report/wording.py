@@ -262,7 +262,9 @@ def _sensitivity(pairs: Sequence[Contrast]) -> list[str]:
         return [f"Repeated under {under}, no verdict changes."]
     if len(judged) == 1:
         claim, again = judged[0]
-        return [f"Judged again under {under}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."]
+        return [
+            f"Judged again under {under}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."
+        ]
     return [f"Judged again under {under}, {len(changed)} of {len(judged)} verdicts come out otherwise."]
 
 

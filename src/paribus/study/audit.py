@@ -4,18 +4,20 @@ The same counts are compared with what the trainers recorded once a study has ru
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from paribus.data.batches import TrainingBatches
 from paribus.data.store import Corpus
 from paribus.errors import StudyError
 from paribus.models.cost import parameter_counts, training_flops
-from paribus.models.initialisation import common_init_hash, initial_names
+from paribus.models.initialisation import initial_names, initial_value, values_hash
+from paribus.models.transformer import parameter_shapes
+from paribus.study import spec
 from paribus.study.arms import consequences, differences, used_value
 from paribus.study.holds import Hold, distance, read_holds
-from paribus.study.plan import Arm, Plan, PlannedClaim
+from paribus.study.plan import Arm, Plan, PlannedClaim, Trial
 from paribus.study.problems import shown
 
 # Fields that decide which batches are read: where a claim declares one of them, its arms may read other batches.
@@ -26,36 +28,93 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
     """Count and compare all arms of a plan: the content of `audit.json`.
 
     Quantities that depend on the seed are those of the first seed; `seeds` has all, and a claim must hold for every one.
+    Raises StudyError where an arm is too large to be counted on this machine.
     """
+    counter = _Counter(corpus)
     names = common_names(plan, corpus.vocabulary)
-    base = plan.base
     arms: dict[str, dict[str, Any]] = {}
-    readings: dict[str, dict[str, Any]] = {}
     for arm in plan.arms:
-        with _in_memory(arm.name):
-            seeds = {str(seed): _per_seed(arm, seed, corpus, names, readings) for seed in plan.seeds}
+        _check_memory(arm, corpus.vocabulary)
         total, own = parameter_counts(arm.config.model, corpus.vocabulary, arm.config.input_loss)
+        seeds = {str(seed): counter.of_seed(arm.config, seed, names) for seed in plan.seeds}
         arms[arm.name] = {
-            "differs": {field: used_value(arm.config, field) for field in differences(arm.config, base)},
-            "follows": {field: used_value(arm.config, field) for field in consequences(arm.config, base)},
+            "differs": {field: used_value(arm.config, field) for field in differences(arm.config, plan.base)},
+            "follows": {field: used_value(arm.config, field) for field in consequences(arm.config, plan.base)},
             "parameters": own,
             "total_parameters": total,
+            "common_parameters": len(names),
             **seeds[str(plan.seeds[0])],
             "seeds": seeds,
         }
-    claims = [_claim(plan, claim, arms, corpus) for claim in plan.claims]
+    claims = [_claim(plan, claim, arms, counter) for claim in plan.claims]
     return {"arms": arms, "claims": claims, "passed": all(claim["passed"] for claim in claims)}
 
 
-@contextmanager
-def _in_memory(arm: str) -> Iterator[None]:
+class _Counter:
+    """Counts what follows from a seed, each thing once however many arms share it."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self.vocabulary = corpus.vocabulary
+        self._reads: dict[str, dict[str, Any]] = {}
+        self._starts: dict[tuple[Any, ...], str] = {}
+
+    def of_seed(self, config: spec.Config, seed: int, common: set[str]) -> dict[str, Any]:
+        """FLOPs, tokens, and hashes of the data order and of the start, as a whole and of the `common` parameters."""
+        read, batch, window = self._read(config, seed), config.training.batch, config.data.window
+        flops = (
+            steps * batch * training_flops(config.model, self.vocabulary, split, window - split, config.input_loss)
+            for split, steps in read["splits"].items()
+        )
+        return {
+            "train_flops": sum(flops),
+            "seen_tokens": read["seen_tokens"],
+            "loss_tokens": read["loss_tokens"],
+            "data_order": read["data_order"],
+            "data_order_steps": read["data_order_steps"],
+            "init": self._hash(parameter_shapes(config.model, self.vocabulary, config.input_loss), seed, config),
+            "common_init": self.common_start(config, seed, common),
+        }
+
+    def common_start(self, config: spec.Config, seed: int, names: set[str]) -> str:
+        """Hash of the starting values of the parameters `names`."""
+        shapes = initial_names(config.model, self.vocabulary, config.input_loss)
+        return self._hash({name: shapes[name] for name in names}, seed, config)
+
+    def _read(self, config: spec.Config, seed: int) -> dict[str, Any]:
+        key = f"{config.objective!r} {config.training.tokens} {config.training.batch} {seed}"
+        if key not in self._reads:
+            batches = TrainingBatches(self._corpus, config.data, config.objective, config.training.batch, seed)
+            self._reads[key] = batches.data_plan(batches.steps(config.training.tokens))
+        return self._reads[key]
+
+    def _hash(self, shapes: Mapping[str, tuple[int, ...]], seed: int, config: spec.Config) -> str:
+        init = config.model.init
+        key = (seed, init, *sorted(shapes.items()))
+        if key not in self._starts:
+            values = ((name, initial_value(seed, name, shape, init)) for name, shape in shapes.items())
+            self._starts[key] = values_hash(values)
+        return self._starts[key]
+
+
+def _check_memory(arm: Arm, vocabulary: int) -> None:
+    """Refuse an arm whose largest tensor this machine cannot hold: the system would end the process without a word."""
+    model, window = arm.config.model, arm.config.data.window
+    largest = max(math.prod(shape) for shape in initial_names(model, vocabulary, arm.config.input_loss).values())
+    mask = model.query_heads * window**2
+    if 3 * max(4 * largest, mask) > _memory():
+        mend = "use a smaller model.width or data.window"
+        raise StudyError(
+            f"study: arm {shown(arm.name)}: one tensor alone is too large for this machine's memory; {mend}"
+        )
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; no limit where the system does not tell."""
     try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError where memory ends
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        mend = "use a smaller model or a shorter data.window"
-        raise StudyError(f"study: arm {shown(arm)}: too large for this machine's memory; {mend}") from error
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:
@@ -65,44 +124,15 @@ def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> 
     return {name for name, shape in shapes[0].items() if all(other.get(name) == shape for other in shapes[1:])}
 
 
-def _per_seed(
-    arm: Arm, seed: int, corpus: Corpus, names: set[str], readings: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """What follows from the seed: FLOPs, tokens, hashes. `readings` keeps what arms with equal batches share."""
-    config = arm.config
-    data, objective, training = config.data, config.objective, config.training
-    key = f"{objective!r} {training.tokens} {training.batch} {seed}"
-    if key not in readings:
-        batches = TrainingBatches(corpus, data, objective, training.batch, seed)
-        readings[key] = batches.data_plan(batches.steps(training.tokens))
-    read = readings[key]
-    flops = sum(
-        steps
-        * training.batch
-        * training_flops(config.model, corpus.vocabulary, int(split), data.window - int(split), config.input_loss)
-        for split, steps in read["splits"].items()
-    )
-    return {
-        "train_flops": flops,
-        "seen_tokens": read["seen_tokens"],
-        "loss_tokens": read["loss_tokens"],
-        "data_order": read["data_order"],
-        "common_init": common_init_hash(config.model, corpus.vocabulary, config.input_loss, seed, names),
-    }
-
-
-def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], corpus: Corpus) -> dict[str, Any]:
+def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _Counter) -> dict[str, Any]:
     """One claim's contrast: which fields differ, whether they may, and whether what must be equal is."""
     pair = [claim.arm, claim.against]
     one, other = (plan.arm(name).config for name in pair)
     varies = differences(one, other)
     undeclared = [field for field in varies if field not in claim.vary]
     holds = [_held(hold, arms[claim.arm], arms[claim.against]) for hold in read_holds(claim.hold)]
-    names = common_names(plan, corpus.vocabulary, pair)
-    starts = {
-        common_init_hash(config.model, corpus.vocabulary, config.input_loss, plan.seeds[0], names)
-        for config in (one, other)
-    }
+    names = common_names(plan, counter.vocabulary, pair)
+    starts = {counter.common_start(config, plan.seeds[0], names) for config in (one, other)}
     orders = [[seed["data_order"] for seed in arms[name]["seeds"].values()] for name in pair]
     contrast = {
         "says": claim.says,
@@ -173,6 +203,7 @@ def recorded(result: Mapping[str, Any], plan: Plan, results: Mapping[str, Mappin
         for trial in compared
         for text in _mismatches(result["arms"][trial.arm], trial.seed, results[trial.id])
     ]
+    mismatches += _orders(result, [trial for trial in compared if _is_done(results[trial.id])], results)
     scored = {results[trial.id]["hashes"].get("test_windows") for trial in compared if _is_done(results[trial.id])}
     if len(scored) > 1:
         mismatches.append("the trials were not all scored on the same test windows")
@@ -187,12 +218,26 @@ def _is_done(record: Mapping[str, Any]) -> bool:
 def _mismatches(arm: Mapping[str, Any], seed: int, record: Mapping[str, Any]) -> Iterator[str]:
     expected = {**arm, **arm["seeds"][str(seed)]}
     found = {**record, **record["hashes"]}
-    names = ["parameters", "total_parameters", "common_init"]
+    names = ["parameters", "total_parameters", "init", "common_init"]
     if _is_done(record):
-        names += ["seen_tokens", "loss_tokens", "data_order"]
+        names += ["seen_tokens", "loss_tokens"]
     for name in names:
         if found.get(name) != expected[name]:
             yield f"{name} should be {_number(expected[name])}, but the trainer recorded {_number(found.get(name))}"
+
+
+def _orders(result: Mapping[str, Any], trials: list[Trial], results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Compare the order of the data with the one counted, or, where that covers only the first of many steps, among arms."""
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        expected = result["arms"][trial.arm]["seeds"][str(trial.seed)]
+        record = results[trial.id]
+        found = record["hashes"]["data_order"]
+        if record["steps"] <= expected["data_order_steps"]:
+            if found != expected["data_order"]:
+                yield f"trial {trial.id}: data_order should be {expected['data_order']}, but the trainer recorded {found}"
+        elif found != results[first.setdefault(expected["data_order"], trial).id]["hashes"]["data_order"]:
+            yield f"trial {trial.id}: data_order is not that of {first[expected['data_order']].id}"
 
 
 def _number(value: Any) -> str:

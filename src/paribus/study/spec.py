@@ -37,6 +37,8 @@ def count(value: Any) -> Any:
 _Whole = Annotated[int, Field(gt=0, le=10**15)]
 _Written = _Whole | Annotated[str, StringConstraints(pattern=_COUNT)]
 Count = Annotated[_Whole, BeforeValidator(count, json_schema_input_type=_Written)]
+Size = Annotated[Count, Field(le=10**6)]
+Layers = Annotated[Count, Field(le=1000)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -57,9 +59,9 @@ class Data(Section):
     """The column or key that holds the text, in jsonl, csv, tsv and parquet."""
     tokenizer: Literal["bpe", "bytes"] = "bpe"
     """Byte-level BPE trained on the training split, or plain bytes."""
-    vocabulary: Count = 4096
+    vocabulary: Size = 4096
     """Number of token ids of the BPE, special tokens included. Ignored by `bytes`, which has its own."""
-    window: Count = 256
+    window: Size = 256
     """Tokens a model reads per example, input and target together."""
     tune_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the text (bytes) used for choosing anything."""
@@ -102,17 +104,17 @@ class Model(Section):
     memory: Literal["every_layer", "final_layer", "cross_attention"] = "every_layer"
     """What target positions read of the input: its keys and values layer by layer; its last states through the same
     weights; or its last states through separate cross-attention (adds parameters)."""
-    layers: Count = 4
+    layers: Layers = 4
     """Layers of a stack."""
-    width: Count = 128
+    width: Size = 128
     """Size of a token's state."""
-    heads: Count | None = None
+    heads: Size | None = None
     """Query heads; width / head_size by default."""
-    head_size: Count = 32
+    head_size: Size = 32
     """Size of one head, independent of width / heads."""
-    kv_heads: Count | None = None
+    kv_heads: Size | None = None
     """Key and value heads, shared by groups of query heads; as many as heads by default."""
-    feed_forward: Count | None = None
+    feed_forward: Size | None = None
     """Hidden size of the gated feed-forward; 8/3 of the width, rounded up to a multiple of 16, by default."""
     position: Literal["rope"] = "rope"
     """Position encoding. `rope`: rotary (arXiv 2104.09864)."""
