@@ -65,7 +65,7 @@ def write_study(
     diverged: tuple[tuple[str, int], ...] = (),
     unfinished: tuple[tuple[str, int], ...] = (),
     rename: dict[str, str] | None = None,
-    question: str = "Does bidirectional attention over the input help generation, and is the encoder-decoder better than its parameters?",
+    question: str = "Does bidirectional attention over the input help generation, and is the encoder-decoder better than its parameters?",  # noqa: E501
     says: str | None = None,
     verdicts: bool = True,
     environment: dict[str, Any] | None = None,

@@ -126,7 +126,7 @@ def _arm_scales(record: StudyRecord) -> tuple[alt.Color, alt.StrokeDash]:
     dashes = [dash(record, name) for name in names]
     return (
         alt.Color("arm:N", scale=alt.Scale(domain=names, range=colours), legend=None),
-        alt.StrokeDash("arm:N", scale=alt.Scale(domain=names, range=dashes), legend=None),  # type: ignore[arg-type]
+        alt.StrokeDash("arm:N", scale=alt.Scale(domain=names, range=dashes), legend=None),
     )
 
 
@@ -198,7 +198,8 @@ def _band(values: dict[str, list[float]]) -> Iterable[tuple[str, float, float, f
 def _forest(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     views = []
     for metric in dict.fromkeys(claim.metric for claim in record.claims):
-        rows, points = [], []
+        rows: list[Row] = []
+        points: list[Row] = []
         for claim in record.claims:
             verdict = claim.verdict
             if claim.metric != metric or verdict is None or verdict.estimate is None:
@@ -297,7 +298,8 @@ def _learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     usable = {
         arm.name: [trial for trial in record.trials_of(arm.name) if trial.status != "diverged"] for arm in record.arms
     }
-    rows, differences = [], []
+    rows: list[Row] = []
+    differences: list[Row] = []
     at = {trial.id: {point.tokens: point.score[metric] for point in trial.curve} for trial in record.trials}
     for tokens in sorted({tokens for curve in at.values() for tokens in curve}):
         scores = {
@@ -309,9 +311,7 @@ def _learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
             for name, centre, low, high, number in _band(scores)
         ]
         gains = {
-            arm.name: _paired(
-                usable[arm.name], usable.get(reference_of(record, arm) or "", []), lambda t, k=tokens: at[t.id].get(k)
-            )
+            arm.name: _paired(usable[arm.name], usable.get(reference_of(record, arm) or "", []), _at(at, tokens))
             for arm in record.arms
             if arm.name != reference_of(record, arm)
         }
@@ -404,7 +404,8 @@ def _curve_spec(
 def _splits(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     metric, home = main_metric(record), reference(record)
     window = (record.study.get("data") or {}).get("window")
-    rows, differences = [], []
+    rows: list[Row] = []
+    differences: list[Row] = []
 
     def at(split: int) -> Callable[[Trial], float | None]:
         def score(trial: Trial) -> float | None:
@@ -564,11 +565,17 @@ def _cost_spec(record: StudyRecord, key: str, title: str, rows: list[Row], metri
     return _finish(chart, 340, f"Test loss of each arm against {title.lower()}.")
 
 
+def _at(curves: Mapping[str, Mapping[int, float]], tokens: int) -> Callable[[Trial], float | None]:
+    """A trial's loss after that many tokens."""
+    return lambda trial: curves[trial.id].get(tokens)
+
+
 # Training loss of every trial.
 
 
 def _training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
-    rows, ends = [], []
+    rows: list[Row] = []
+    ends: list[Row] = []
     for trial in record.trials:
         points = _thinned(trial)
         rows += [{"arm": trial.arm, "trial": trial.id, "seed": trial.seed, "tokens": x, "loss": y} for x, y in points]

@@ -190,8 +190,8 @@ def draw_interval(claim: Claim, reach: float) -> Markup:
     )
     parts = [f'<svg class="strip" role="img" width="100%" height="40"><title>{escape(label)}</title>', *zones]
     parts.append(f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="2" y2="38"/>')
-    for edge in (cut,) if cut is not None else (-m, m):
-        parts.append(f'<line class="margin" x1="{at(edge)}" x2="{at(edge)}" y1="6" y2="34"/>')
+    edges = (cut,) if cut is not None else (-m, m)
+    parts.extend(f'<line class="margin" x1="{at(edge)}" x2="{at(edge)}" y1="6" y2="34"/>' for edge in edges)
     if verdict.low is not None and verdict.high is not None:
         parts.append(
             f'<line class="bar {claim.outcome}" x1="{at(verdict.low)}" x2="{at(verdict.high)}" y1="20" y2="20"/>'

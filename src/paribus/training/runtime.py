@@ -41,7 +41,7 @@ class Runtime:
 def has_bfloat16(device: str) -> bool:
     """Whether the hardware has instructions for products of bfloat16 matrices."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(bool(check()) for check in checks if check is not None)
 
