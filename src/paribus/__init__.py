@@ -1,1 +1,32 @@
-"""paribus: does this architectural choice make a language model better, and by how much, when nothing else differs?"""
+"""paribus: does this architectural choice make a language model better, and by how much, when nothing else differs?
+
+from paribus import load_study, run_study
+outcome = run_study(load_study("decoder-only"), out="runs/decoder-only")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paribus.experiment import Outcome, prepare_study, run_study
+    from paribus.report.build import build_report
+    from paribus.study.reading import load_study, study_from
+
+__all__ = ["Outcome", "build_report", "load_study", "prepare_study", "run_study", "study_from"]
+
+_HOMES = {
+    "Outcome": "paribus.experiment",
+    "build_report": "paribus.report.build",
+    "load_study": "paribus.study.reading",
+    "prepare_study": "paribus.experiment",
+    "run_study": "paribus.experiment",
+    "study_from": "paribus.study.reading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `paribus list` need not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'paribus' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
