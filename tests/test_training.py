@@ -1,0 +1,67 @@
+"""Schedule, runtime and checkpoints."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from paribus.study.spec import Training
+from paribus.training import checkpoint
+from paribus.training.runtime import can_compile, fastest_dtype, has_bfloat16, product_rate, resolve
+from paribus.training.schedule import learning_rate
+from settings import VOCABULARY, small_model, start, tokens
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    training = Training(learning_rate=1.0, warmup=0.1, decay=0.2)
+    rates = [learning_rate(training, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[:10] == sorted(rates[:10])
+    assert set(rates[10:80]) == {1.0}
+    assert rates[80:] == sorted(rates[80:], reverse=True)
+    assert 0 < rates[-1] < 0.06
+    assert all(learning_rate(Training(warmup=0, decay=0), step, 3) == Training().learning_rate for step in range(3))
+
+
+def test_bfloat16_is_chosen_only_where_it_is_there_and_faster() -> None:
+    chosen = fastest_dtype("cpu")
+    faster = has_bfloat16("cpu") and product_rate(torch.bfloat16) > 1.2 * product_rate(torch.float32)
+    assert chosen == ("bfloat16" if faster else "float32")
+
+
+def test_compiling_is_chosen_for_long_runs_alone() -> None:
+    assert not resolve(Training(device="cpu", dtype="float32"), 1e10, 10, 2).compile
+    assert resolve(Training(device="cpu", dtype="float32"), 1e18, 10, 2).compile == can_compile("cpu")
+    assert not resolve(Training(device="cpu", compile="never"), 1e18, 10, 2).compile
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    model(tokens(2, 3, seed=seed), tokens(2, 4, seed=seed + 50)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_a_checkpoint_restores_weights_and_optimizer_to_the_bit(tmp_path: Path) -> None:
+    through = start(small_model())
+    optimizer = torch.optim.AdamW(through.parameters(), lr=1e-2, fused=True)
+    for seed in range(3):
+        step(through, optimizer, seed)
+    checkpoint.save(tmp_path, through, optimizer, {"step": 3, "seconds": 0.1})
+    resumed = start(small_model(), seed=9)
+    again = torch.optim.AdamW(resumed.parameters(), lr=1e-2, fused=True)
+    assert checkpoint.load(tmp_path, resumed, again) == {"step": 3, "seconds": 0.1}
+    for seed in range(3, 6):
+        step(through, optimizer, seed)
+        step(resumed, again, seed)
+    for a, b in zip(through.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert checkpoint.load(tmp_path / "nothing", resumed, again) is None
+
+
+def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
+    model = start(small_model())
+    checkpoint.save(tmp_path, model, None, {"step": 0})
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    with pytest.raises(Exception, match=r"(?i)pickle|invalid|weights"):
+        torch.load(next(tmp_path.iterdir()), weights_only=True)
+    assert model.vocabulary == VOCABULARY
