@@ -174,5 +174,5 @@ def test_processes_that_ask_at_once_build_one_store_and_agree(tmp_path: Path) ->
     said = [json.loads(process.communicate(timeout=120)[0]) for process in running]
     assert {process.returncode for process in running} == {0}
     assert len({(entry[0], entry[1]) for entry in said}) == 1
-    stores = [path for path in (tmp_path / "cache").rglob("meta.json")]
+    stores = list((tmp_path / "cache").rglob("meta.json"))
     assert len(stores) == 1
