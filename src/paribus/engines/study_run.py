@@ -63,7 +63,7 @@ def environment(runtime: Runtime, workers: int, command: str | None) -> dict[str
         "packages": {name: version(name) for name in ("paribus", *PACKAGES)},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "accelerator": torch.cuda.get_device_name() if runtime.device == "cuda" else None,
         **runtime.as_dict(),
@@ -73,7 +73,8 @@ def environment(runtime: Runtime, workers: int, command: str | None) -> dict[str
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:
