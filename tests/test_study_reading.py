@@ -1,6 +1,7 @@
 """Studies are read from names and files, extended, overridden, and described by a schema."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
+import paribus
 from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.fields import config_fields, variable_fields
@@ -193,3 +195,16 @@ def test_load_study_refuses_what_check_study_refuses(tmp_path: Path) -> None:
         load_study(tmp_path / "my.toml", ["objective.loss_on=all"])
     one_arm = load_study(tmp_path / "my.toml", ["arm.unilm.model.input_attention=causal", "objective.loss_on=all"])
     assert build_plan(one_arm).arm("unilm").config.input_loss
+
+
+def test_the_study_and_the_commands_of_the_readme_work_as_they_stand(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (toml,) = re.findall(r"```toml\n(.*?)```", readme, re.S)
+    (tmp_path / "my-study.toml").write_text(toml, encoding="utf-8")
+    plan = build_plan(load_study(tmp_path / "my-study.toml"))
+    assert [arm.name for arm in plan.arms] == ["gpt", "unilm"]
+    assert len(toml.strip().splitlines()) <= 16
+    (python,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    names = re.search(r"from paribus import (.*)", python)
+    assert names is not None
+    assert all(callable(getattr(paribus, name)) for name in names[1].split(", "))

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from paribus import files
 from paribus.data.store import Corpus, prepare
-from paribus.engines.study_run import claim_directory, results, runtimes, train
+from paribus.engines.study_run import check_directory, results, runtimes, train
 from paribus.engines.trial import Event
 from paribus.errors import AuditError
 from paribus.report.build import build_report
@@ -72,10 +72,12 @@ def run_study(
     where the arms differ in something undeclared or a `hold` breaks, before anything is trained and again after.
     """
     out = Path(out)
+    check_directory(out, build_plan(study))
     ready = prepare_study(study, progress)
     if not ready.audit["passed"]:
         raise AuditError("; ".join(complaints(ready.audit)))
-    claim_directory(out, study, ready.plan)
+    files.write_json(out / "study.json", study.model_dump(mode="json"))
+    files.write_json(out / "plan.json", ready.plan.to_dict())
     files.write_json(out / "audit.json", ready.audit)
     files.write_json(out / "data.json", ready.corpus.summary())
     runtime, workers = runtimes(out, ready.plan, ready.audit, workers, command)

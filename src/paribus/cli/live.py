@@ -73,8 +73,9 @@ class RunDisplay:
         mode = "compiled" if runtime.compile else "eager"
         self.console.print(
             f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials{done}; {self._workers} workers, "
-            f"{runtime.device}, {runtime.dtype}, {mode}; writing to {event['out']}",
+            f"{runtime.device}, {runtime.dtype}, {mode}",
             markup=False,
+            soft_wrap=True,
         )
         if left and sys.stderr.isatty():
             self._live = Live(self._table(), console=self.console, refresh_per_second=4)

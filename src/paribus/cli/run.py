@@ -1,6 +1,7 @@
 """The command `run`: train what is unfinished, judge, report, and say what came out."""
 
 import re
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
@@ -25,16 +26,24 @@ def run(study: spec.Study, out: Path, workers: int | None, command: str) -> None
 
 def show(outcome: Outcome) -> None:
     """Print each claim with its verdict and interval, and the report's path last."""
-    console = Console(highlight=False)
+    width = Console().width
     unit = {"bits_per_byte": "bits per byte", "nats_per_token": "nats per token"}
     for claim in outcome.claims:
         under = f" (under {claim['under']})" if claim["under"] else ""
-        console.print(f"{claim['verdict'].upper():>9}  {claim['says']}{under}", markup=False)
+        print(_hanging(f"{claim['verdict']:>9}  {claim['says']}{under}", width))
         if claim["low"] is not None:
-            console.print(
-                f"{'':>9}  {claim['arm']} against {claim['against']}: {claim['estimate']:+.4f} "
-                f"[{claim['low']:+.4f}, {claim['high']:+.4f}] {unit[claim['metric']]}, margin {claim['margin']:g}",
-                markup=False,
-                style="dim",
+            effect = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}] {unit[claim['metric']]}"
+            print(
+                _hanging(
+                    f"{'':>9}  {claim['arm']} against {claim['against']}: {effect}, margin {claim['margin']:g}", width
+                )
             )
+    if outcome.claims:
+        print("positive: the first arm's loss is lower; intervals hold for all claims together")
     print(outcome.report)
+
+
+def _hanging(text: str, width: int) -> str:
+    """Text wrapped under the verdict column; names that hold line breaks stay in their line."""
+    clean = text[:11] + " ".join(text[11:].split())
+    return "\n".join(textwrap.wrap(clean, max(40, width), subsequent_indent=" " * 11, drop_whitespace=True)) or clean

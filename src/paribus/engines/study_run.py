@@ -18,7 +18,6 @@ from paribus.data.store import Corpus
 from paribus.engines.local import LocalEngine, default_workers
 from paribus.engines.trial import Event, Job, evaluation_batches
 from paribus.errors import UserError
-from paribus.study import spec
 from paribus.study.audit import common_names
 from paribus.study.plan import Plan
 from paribus.training.runtime import Runtime, resolve
@@ -32,19 +31,18 @@ def results(out: Path, plan: Plan) -> dict[str, dict[str, Any]]:
     return {name: files.read_json(path) for name, path in found.items() if path.exists()}
 
 
-def claim_directory(out: Path, study: spec.Study, plan: Plan) -> None:
-    """Make `out` the directory of this study, or check that it is: nothing of another study is ever overwritten.
+def check_directory(out: Path, plan: Plan) -> None:
+    """See that `out` is new, empty, or the directory of this study: nothing of another study is ever overwritten.
 
     Raises UserError if `out` holds something else, or this study under another configuration. Further seeds, other
     claims or words do not make it another: trials that exist already still count.
     """
-    path = out / "study.json"
     try:
         out.mkdir(parents=True, exist_ok=True)
         entries = {entry.name for entry in out.iterdir()}
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror}; choose another directory") from error
-    if path.exists():
+    if "plan.json" in entries:
         before = {arm["name"]: arm["config"] for arm in files.read_json(out / "plan.json")["arms"]}
         now = {arm["name"]: arm["config"] for arm in plan.to_dict()["arms"]}
         changed = [name for name in before.keys() & now.keys() if before[name] != now[name]]
@@ -52,9 +50,7 @@ def claim_directory(out: Path, study: spec.Study, plan: Plan) -> None:
             what = f"arm {min(changed)!r} is configured otherwise there" if changed else "it has other arms"
             raise UserError(f"--out {out} belongs to another configuration ({what}): choose another --out")
     elif entries:
-        raise UserError(f"--out {out} is not empty and holds no study (no study.json): choose another --out")
-    files.write_json(path, study.model_dump(mode="json"))
-    files.write_json(out / "plan.json", plan.to_dict())
+        raise UserError(f"--out {out} is not empty and holds no study (no plan.json): choose another --out")
 
 
 def environment(runtime: Runtime, workers: int, command: str | None) -> dict[str, Any]:
