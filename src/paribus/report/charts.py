@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import altair as alt
@@ -300,23 +301,26 @@ def _learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     }
     rows: list[Row] = []
     differences: list[Row] = []
-    at = {trial.id: {point.tokens: point.score[metric] for point in trial.curve} for trial in record.trials}
-    for tokens in sorted({tokens for curve in at.values() for tokens in curve}):
-        scores = {
-            name: [at[trial.id][tokens] for trial in trials if tokens in at[trial.id]]
-            for name, trials in usable.items()
-        }
+    # Points are gathered by step: seeds read slightly different numbers of tokens, because short documents are padded.
+    at = {trial.id: {point.step: point.score[metric] for point in trial.curve} for trial in record.trials}
+    read = {trial.id: {point.step: point.tokens for point in trial.curve} for trial in record.trials}
+    for step in sorted({step for curve in at.values() for step in curve}):
+        scores, tokens = {}, {}
+        for name, trials in usable.items():
+            there = [trial.id for trial in trials if step in at[trial.id]]
+            scores[name] = [at[trial][step] for trial in there]
+            tokens[name] = round(fmean(read[trial][step] for trial in there)) if there else 0
         rows += [
-            {"arm": name, "tokens": tokens, "loss": centre, "low": low, "high": high, "seeds": number}
+            {"arm": name, "tokens": tokens[name], "loss": centre, "low": low, "high": high, "seeds": number}
             for name, centre, low, high, number in _band(scores)
         ]
         gains = {
-            arm.name: _paired(usable[arm.name], usable.get(reference_of(record, arm) or "", []), _at(at, tokens))
+            arm.name: _paired(usable[arm.name], usable.get(reference_of(record, arm) or "", []), _at(at, step))
             for arm in record.arms
             if arm.name != reference_of(record, arm)
         }
         differences += [
-            {"arm": name, "tokens": tokens, "loss": centre, "low": low, "high": high, "seeds": number}
+            {"arm": name, "tokens": tokens[name], "loss": centre, "low": low, "high": high, "seeds": number}
             for name, centre, low, high, number in _band(gains)
         ]
     if not rows:
@@ -565,9 +569,9 @@ def _cost_spec(record: StudyRecord, key: str, title: str, rows: list[Row], metri
     return _finish(chart, 340, f"Test loss of each arm against {title.lower()}.")
 
 
-def _at(curves: Mapping[str, Mapping[int, float]], tokens: int) -> Callable[[Trial], float | None]:
-    """A trial's loss after that many tokens."""
-    return lambda trial: curves[trial.id].get(tokens)
+def _at(curves: Mapping[str, Mapping[int, float]], step: int) -> Callable[[Trial], float | None]:
+    """A trial's loss after that step."""
+    return lambda trial: curves[trial.id].get(step)
 
 
 # Training loss of every trial.

@@ -62,7 +62,7 @@ def compact(value: float | None) -> str:
 
 def grouped(value: int | None) -> str:
     """A whole number with its thousands set apart: `614 400`."""
-    return MISSING if value is None else f"{value:,}".replace(",", " ")
+    return MISSING if value is None else f"{value:,}".replace(",", "\u202f")
 
 
 def duration(seconds: float | None) -> str:

@@ -37,6 +37,7 @@ class Score:
 class CurvePoint:
     """One point on the tuning split."""
 
+    step: int
     tokens: int
     score: Score
 
@@ -251,7 +252,9 @@ def _trial(folder: Path, identity: str, arm: str, seed: int) -> Trial:
     metrics, result = _lines(folder / "metrics.jsonl"), _object(folder / "result.json")
     test = result.get("test") or {}
     splits = {int(split): _score(value) for split, value in (test.get("by_split") or {}).items()}
-    points = [(int(row.get("tokens", 0)), _score(row)) for row in _lines(folder / "curve.jsonl")]
+    points = [
+        (int(row.get("step", 0)), int(row.get("tokens", 0)), _score(row)) for row in _lines(folder / "curve.jsonl")
+    ]
     return Trial(
         id=identity,
         arm=arm,
@@ -260,7 +263,7 @@ def _trial(folder: Path, identity: str, arm: str, seed: int) -> Trial:
         reason=result.get("reason"),
         test=_score(test),
         by_split={split: score for split, score in sorted(splits.items()) if score},
-        curve=tuple(CurvePoint(tokens, score) for tokens, score in points if score),
+        curve=tuple(CurvePoint(step, tokens, score) for step, tokens, score in points if score),
         losses=tuple(
             (int(row.get("tokens", 0)), float(row["loss"]))
             for row in metrics

@@ -111,6 +111,8 @@ def effect(record: StudyRecord, claim: Claim) -> str:
     if verdict.estimate == 0:
         return f"{arm} and {against} have exactly the same loss"
     direction = "better" if verdict.estimate > 0 else "worse"
+    if verdict.low is None or verdict.high is None or verdict.low <= 0 <= verdict.high:
+        return f"{arm} came out {size} {unit} {direction} than {against}, not told apart from no difference"
     return f"{arm} is {direction} than {against} by {size} {unit}"
 
 
@@ -180,7 +182,9 @@ def repeat_remark(claim: Claim, again: Claim) -> str:
         sign = ", and the estimate changes its sign" if flipped else ""
         return f"The verdict changes with {_field(under)}: {claim.outcome} becomes {again.outcome}{sign}."
     if flipped:
-        return f"The verdict stays {claim.outcome}, but the estimate changes its sign with {_field(under)}."
+        return f"The verdict stays {claim.outcome}; the estimate changes its sign with {_field(under)}."
+    if claim.outcome == "undecided":
+        return "Undecided under both, with estimates of the same sign."
     return f"Same verdict, same sign: {_field(under)} does not decide this."
 
 
