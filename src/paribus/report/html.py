@@ -19,7 +19,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from paribus.report import numbers, tables, wording
-from paribus.report.charts import ChartBook, colour, dash, draw_charts
+from paribus.report.charts import draw_charts
+from paribus.report.figures import ChartBook, colour, dash
 from paribus.report.pictures import MEMORY, draw_interval, draw_visibility, reach_of
 from paribus.report.reading import Claim, StudyRecord
 

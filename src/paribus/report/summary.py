@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from paribus.report.charts import main_metric
+from paribus.report.figures import main_metric
 from paribus.report.numbers import mean, spread
 from paribus.report.reading import Claim, StudyRecord
 from paribus.report.tables import checks, command

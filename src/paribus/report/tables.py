@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paribus.report.charts import main_metric
+from paribus.report.figures import main_metric
 from paribus.report.numbers import (
     MISSING,
     UNITS,

@@ -1,0 +1,94 @@
+"""The chart of cost against loss."""
+
+import altair as alt
+
+from paribus.report.figures import (
+    Chart,
+    Row,
+    Spec,
+    arm_scales,
+    band,
+    domain,
+    faded,
+    finish,
+    highlight,
+    main_metric,
+    rounded,
+)
+from paribus.report.numbers import UNITS, mean
+from paribus.report.reading import StudyRecord
+
+# Cost against loss.
+
+_COSTS = (
+    ("Training FLOPs", "train_flops", "Training FLOPs per trial", "FLOPs"),
+    ("Parameters", "parameters", "Parameters without embeddings", "parameters"),
+    ("All parameters", "total_parameters", "All parameters", "parameters"),
+    ("Training time", "seconds", "Training seconds, mean over seeds", "seconds"),
+)
+
+
+def cost(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
+    """What each arm cost against its test loss, one view per kind of cost; None where nothing has ended."""
+    metric, rows = main_metric(record), []
+    scores = {arm.name: [trial.test[metric] for trial in record.done(arm.name) if trial.test] for arm in record.arms}
+    for name, centre, low, high, number in band(scores):
+        arm = record.arm(name)
+        assert arm is not None
+        seconds = mean(s for trial in record.done(name) if (s := trial.training_seconds) is not None)
+        rows.append(
+            {"arm": name, "again": bool(arm.repeats), "loss": centre, "low": low, "high": high, "seeds": number}
+            | {key: arm.audit.get(key) for _, key, _, _ in _COSTS if key != "seconds"}
+            | {"seconds": None if seconds is None else rounded(seconds)}
+        )
+    if not rows:
+        return None
+    data["cost"] = rows
+    views = tuple(
+        (label, _cost_spec(record, key, title, [row for row in rows if row[key] is not None], metric))
+        for label, key, title, _ in _COSTS
+        if any(row[key] is not None for row in rows)
+    )
+    if not views:
+        return None
+    return Chart(
+        "cost",
+        "Cost against loss",
+        "Down and to the left is better. Dot: mean test loss over seeds; bar: smallest to largest seed; hollow: "
+        "repeated under another setting. Arms of equal cost stand above one another.",
+        views,
+    )
+
+
+def _cost_spec(record: StudyRecord, key: str, title: str, rows: list[Row], metric: str) -> Spec:
+    colours, _ = arm_scales(record)
+    scale = alt.Scale(domain=domain([row[edge] for row in rows for edge in ("low", "high")]), nice=True)
+    axis = alt.Axis(title=f"Test loss, {UNITS[metric]}", format=".3~f", tickCount=6)
+    base = alt.Chart(alt.NamedData(name="cost")).encode(
+        x=alt.X(
+            f"{key}:Q",
+            scale=alt.Scale(domain=domain([row[key] for row in rows]), nice=False),
+            axis=alt.Axis(title=title, format="~s" if key != "seconds" else "~f", tickCount=5),
+        ),
+        color=colours,
+        tooltip=[
+            alt.Tooltip("arm:N", title="Arm"),
+            alt.Tooltip("loss:Q", title="Mean test loss", format=".4f"),
+            alt.Tooltip("low:Q", title="Lowest seed", format=".4f"),
+            alt.Tooltip("high:Q", title="Highest seed", format=".4f"),
+            alt.Tooltip("train_flops:Q", title="Training FLOPs", format=".3~s"),
+            alt.Tooltip("parameters:Q", title="Parameters", format=",d"),
+            alt.Tooltip("seconds:Q", title="Training seconds", format=".1f"),
+        ],
+    )
+    chart = alt.layer(
+        base.mark_rule(strokeWidth=1.5).encode(
+            y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q", opacity=faded(0.5)
+        ),
+        base.mark_point(size=110, strokeWidth=2).encode(
+            y=alt.Y("loss:Q", scale=scale, axis=axis),
+            fill=alt.condition("datum.again", alt.value("var(--surface)"), colours),
+            opacity=faded(1.0),
+        ),
+    ).add_params(highlight())
+    return finish(chart, 340, f"Test loss of each arm against {title.lower()}.")
