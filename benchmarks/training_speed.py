@@ -16,7 +16,8 @@ import transformers
 
 from paribus.data.store import prepare
 from paribus.engines.study_run import processor
-from paribus.study.spec import Config, Data, Model, Objective, Training
+from paribus.study.architecture import Model
+from paribus.study.spec import Config, Data, Objective, Training
 from paribus.training.runtime import Runtime, can_compile, fastest_dtype, prepare_process, product_rate
 from paribus.training.trainer import Trainer
 

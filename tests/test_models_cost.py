@@ -5,8 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paribus.models.cost import forward_flops, parameter_counts, training_flops
-from paribus.models.visibility import dense_mask
-from settings import GRID, VOCABULARY, named, scrambled, small_model, tokens
+from paribus.models.visibility import square_mask
+from settings import GRID, VOCABULARY, interface, named, scrambled, small_model, tokens
 
 
 class CountProducts(TorchDispatchMode):
@@ -38,7 +38,7 @@ def test_flops_equal_those_of_every_product_dispatched(setting: dict[str, str], 
     dense = 0  # what attention runs, the mask's dark half included
     allowed = 0
     for layer in range(model.layers):
-        mask = dense_mask(model, layer, s, t)
+        mask = square_mask(model, layer, s, t)
         regions = [mask[:, s:, :s], mask[:, s:, s:]]
         if not (model.memory == "every_layer" and layer == model.layers - 1):
             regions.append(mask[:, :s, :s])
@@ -46,7 +46,7 @@ def test_flops_equal_those_of_every_product_dispatched(setting: dict[str, str], 
         allowed += sum(sum(map(int, region.flatten())) for region in regions)
     per_pair = 2 * 2 * model.head_size
     assert counted.attention == dense * per_pair
-    assert forward_flops(model, VOCABULARY, s, t, False) == counted.linear + allowed * per_pair
+    assert forward_flops(model, interface(), s, t) == counted.linear + allowed * per_pair
 
 
 @pytest.mark.parametrize("memory", ["every_layer", "final_layer", "cross_attention"])
@@ -58,10 +58,12 @@ def test_the_inputs_own_loss_costs_its_last_layer_and_its_logits(parameters: str
         for states in arm.states(tokens(1, 5), tokens(1, 6, seed=1)):
             assert states is not None
             arm.logits(states)
-    masks = [dense_mask(model, layer, 5, 6) for layer in range(model.layers)]
+    masks = [square_mask(model, layer, 5, 6) for layer in range(model.layers)]
     pairs = sum(int(mask[:, :5, :5].sum() + mask[:, 5:].sum()) for mask in masks)
-    assert forward_flops(model, VOCABULARY, 5, 6, True) == counted.linear + pairs * 4 * model.head_size
-    assert training_flops(model, VOCABULARY, 5, 6, True) == 3 * forward_flops(model, VOCABULARY, 5, 6, True)
+    assert forward_flops(model, interface(input_loss=True), 5, 6) == counted.linear + pairs * 4 * model.head_size
+    assert training_flops(model, interface(input_loss=True), 5, 6) == 3 * forward_flops(
+        model, interface(input_loss=True), 5, 6
+    )
 
 
 @pytest.mark.parametrize("setting", GRID, ids=named)
@@ -70,6 +72,6 @@ def test_parameters_equal_those_that_train(setting: dict[str, str]) -> None:
     arm = scrambled(model)
     arm(tokens(1, 5), tokens(1, 6)).square().sum().backward()
     trained = sum(parameter.numel() for parameter in arm.parameters() if parameter.grad is not None)
-    total, without_embeddings = parameter_counts(model, VOCABULARY, False)
+    total, without_embeddings = parameter_counts(model, interface())
     assert total == trained
     assert total - without_embeddings == 2 * VOCABULARY * model.width

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from paribus.models.initialisation import initialise
+from paribus.models.interface import Interface
 from paribus.models.transformer import Transformer
-from paribus.models.visibility import RULES, dense_mask
-from paribus.study.spec import Model
+from paribus.models.visibility import square_mask
+from paribus.study.architecture import Model
+from settings import SWITCH_RULES
 
 transformers = pytest.importorskip("transformers")
 
@@ -15,7 +17,7 @@ def llama_of(arm: Transformer) -> torch.nn.Module:
     """A Llama with the weights of a shared, every_layer arm."""
     model = arm.model
     config = transformers.LlamaConfig(
-        vocab_size=arm.vocabulary,
+        vocab_size=arm.interface.vocabulary,
         hidden_size=model.width,
         intermediate_size=model.hidden,
         num_hidden_layers=model.layers,
@@ -52,10 +54,10 @@ def llama_of(arm: Transformer) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("kv_heads", [None, 2])
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "forward_backward_heads"])
+@pytest.mark.parametrize("rule", [rule for rule in SWITCH_RULES if rule != "forward_backward_heads"])
 def test_every_merged_arm_equals_llama_under_that_arms_mask(rule: str, kv_heads: int | None) -> None:
     model = Model(input_attention=rule, layers=3, width=48, heads=4, head_size=16, kv_heads=kv_heads)  # type: ignore[arg-type]
-    arm = Transformer(model, vocabulary=97)
+    arm = Transformer(model, Interface(97))
     initialise(arm, seed=3, init="fan_in")
     tokens = torch.randint(0, 97, (2, 21), generator=torch.Generator().manual_seed(0))
     llama = llama_of(arm)
@@ -64,26 +66,26 @@ def test_every_merged_arm_equals_llama_under_that_arms_mask(rule: str, kv_heads:
         if rule == "forward_backward_layers":
             theirs = llama_with_layer_masks(llama, model, tokens, split)
         else:
-            mask = torch.where(dense_mask(model, 0, split, 21 - split)[0], 0.0, float("-inf"))
+            mask = torch.where(square_mask(model, 0, split, 21 - split)[0], 0.0, float("-inf"))
             theirs = llama(input_ids=tokens, attention_mask=mask.expand(2, 1, 21, 21)).logits
         assert (ours - theirs[:, split:]).abs().max() < 1e-4
 
 
 def test_mixed_heads_equal_llama_under_a_mask_per_head() -> None:
     model = Model(input_attention="forward_backward_heads", layers=3, width=48, heads=4, head_size=16)
-    arm = Transformer(model, vocabulary=97)
+    arm = Transformer(model, Interface(97))
     initialise(arm, seed=3, init="fan_in")
     tokens = torch.randint(0, 97, (2, 21), generator=torch.Generator().manual_seed(0))
     llama = llama_of(arm)
     for split in (0, 1, 8, 20):
-        mask = torch.where(dense_mask(model, 0, split, 21 - split), 0.0, float("-inf"))
+        mask = torch.where(square_mask(model, 0, split, 21 - split), 0.0, float("-inf"))
         theirs = llama(input_ids=tokens, attention_mask=mask.expand(2, 4, 21, 21)).logits
         assert (arm(tokens[:, :split], tokens[:, split:]) - theirs[:, split:]).abs().max() < 1e-4
 
 
 def test_gpt_equals_llama_given_no_mask_at_all() -> None:
     model = Model(layers=3, width=48, heads=4, head_size=16)
-    arm = Transformer(model, vocabulary=97)
+    arm = Transformer(model, Interface(97))
     initialise(arm, seed=3, init="fan_in")
     tokens = torch.randint(0, 97, (2, 21), generator=torch.Generator().manual_seed(0))
     theirs = llama_of(arm)(input_ids=tokens).logits
@@ -99,7 +101,7 @@ def llama_with_layer_masks(llama: torch.nn.Module, model: Model, tokens: torch.T
     positions = torch.arange(length)[None]
     rotary = body.rotary_emb(x, positions)
     for index, layer in enumerate(body.layers):
-        mask = torch.where(dense_mask(model, index, split, length - split), 0.0, float("-inf")).expand(
+        mask = torch.where(square_mask(model, index, split, length - split), 0.0, float("-inf")).expand(
             len(tokens), -1, -1, -1
         )
         out = layer(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)

@@ -1,9 +1,9 @@
-"""Attention over given keys under a given mask, and rotary positions.
+"""Attention over given keys under a given mask and bias, softmax and linear.
 
 B batch, H query heads, G key heads, Q queries, K keys, d head size.
 """
 
-from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,36 +13,49 @@ from torch import Tensor
 PLAIN_SCORES = 512 * 512
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention, scaled by 1 / sqrt(d), softmax in float32.
+class Mask(NamedTuple):
+    """Which keys each query sees."""
 
-    query (B, H, Q, d), key and value (B, G, K, d) with G dividing H, mask (H, Q, K) True where visible or None for all.
-    Returns (B, Q, H * d). Every query must see at least one key.
+    visible: Tensor
+    """(H, Q, K) or (B, H, Q, K), True where visible."""
+    alive: Tensor | None = None
+    """(..., H, Q, 1), whether the query sees anything at all; None where all do. A query that sees nothing reads zero."""
+
+
+def mask_of(visible: Tensor) -> Mask:
+    """The mask of `visible`, (..., H, Q, K)."""
+    alive = visible.any(-1, keepdim=True)
+    return Mask(visible, None if bool(alive.all()) else alive)
+
+
+def grouped(x: Tensor, heads: int) -> Tensor:
+    """Keys or values (B, G, K, d) repeated to (B, H, K, d), each for its group of query heads."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, bias: Tensor | None) -> Tensor:
+    """Softmax attention, scores scaled by 1 / sqrt(d), softmax in float32.
+
+    query (B, H, Q, d), key and value (B, G, K, d) with G dividing H, mask None for all, bias (H, Q, K) added to the scores or
+    None. Returns (B, H, Q, d).
     """
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    heads, scale = query.shape[1], query.shape[-1] ** -0.5
+    key, value = grouped(key, heads), grouped(value, heads)
     if query.device.type == "cpu" and query.shape[2] * key.shape[2] <= PLAIN_SCORES:
-        scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
+        scores = (query @ key.transpose(-1, -2)).float() * scale
+        if bias is not None:
+            scores = scores + bias
         if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
+            scores = scores.masked_fill(~mask.visible, torch.finfo(torch.float32).min)
         out = scores.softmax(-1).to(value.dtype) @ value
     else:
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    merged: Tensor = out.transpose(1, 2).flatten(2)
-    return merged
-
-
-@lru_cache(maxsize=64)
-def rotary_table(head_size: int, base: float, start: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of positions start .. start + length - 1, each (length, head_size / 2), float32."""
-    frequency = base ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
-    angle = torch.arange(start, start + length, dtype=torch.float64)[:, None] * frequency
-    return angle.cos().float().to(device), angle.sin().float().to(device)
-
-
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the pairs (i, i + d/2) of x (B, heads, length, d) by its positions' angles (arXiv 2104.09864, Llama's layout)."""
-    cos, sin = rotary
-    a, b = x.float().chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).to(x.dtype)
+        added = None if mask is None else mask.visible
+        if bias is not None:
+            added = bias if mask is None else bias.masked_fill(~mask.visible, torch.finfo(torch.float32).min)
+            added = added.to(query.dtype)
+        elif mask is not None and mask.alive is not None:
+            added = mask.visible | ~mask.alive  # what sees nothing may look anywhere: it reads zero below
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=added)
+    if mask is not None and mask.alive is not None:
+        out = out * mask.alive
+    return out

@@ -12,23 +12,27 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from paribus.models.interface import Interface
 from paribus.models.transformer import parameter_shapes
-from paribus.study.spec import Model
+from paribus.study.architecture import Model
 
 Scale = Callable[[str, tuple[int, ...]], float]
 
 # The projections that write to the residual stream.
 _RESIDUAL = re.compile(r"layers\.\d+\.(attention\.output|cross_attention\.output|feed_forward\.down)\.weight")
 
+_TABLES = ("embedding.weight", "position.weight", "position_bias.weight")
+
 
 def initial_name(parameter_name: str) -> str:
     """The name that decides a parameter's start: `input_layers.3.norm` starts as `layers.3.norm` does."""
-    return parameter_name.removeprefix("input_") if parameter_name.startswith("input_layers.") else parameter_name
+    ours = parameter_name.startswith(("input_layers.", "input_position_bias."))
+    return parameter_name.removeprefix("input_") if ours else parameter_name
 
 
 def fan_in(name: str, shape: tuple[int, ...]) -> float:
-    """1 / sqrt(fan-in) for matrices, so that outputs have the inputs' scale; 0.02 for embeddings."""
-    return 0.02 if name == "embedding.weight" else 1 / math.sqrt(shape[-1])
+    """1 / sqrt(fan-in) for matrices, so that outputs have the inputs' scale; 0.02 for tables of embeddings and positions."""
+    return 0.02 if name in _TABLES else 1 / math.sqrt(shape[-1])
 
 
 def zero_residual(name: str, shape: tuple[int, ...]) -> float:
@@ -45,10 +49,10 @@ SCALES: dict[str, Scale] = {"fan_in": fan_in, "zero_residual": zero_residual, "n
 
 
 def initial_value(seed: int, name: str, shape: tuple[int, ...], init: str) -> Tensor:
-    """The starting value of one parameter, float32 on the CPU. Vectors (norm gains) start at one."""
+    """The starting value of one parameter, float32 on the CPU. Vectors start at one (gains) or zero (biases)."""
     name = initial_name(name)
     if len(shape) == 1:
-        return torch.ones(shape)
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
     scale = SCALES[init](name, shape)
     if scale == 0:
         return torch.zeros(shape)
@@ -73,12 +77,12 @@ def values_hash(values: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()
 
 
-def initial_names(model: Model, vocabulary: int, input_loss: bool) -> dict[str, tuple[int, ...]]:
+def initial_names(model: Model, interface: Interface) -> dict[str, tuple[int, ...]]:
     """The distinct starts of an arm: name that decides it, and shape."""
-    return {initial_name(name): shape for name, shape in parameter_shapes(model, vocabulary, input_loss).items()}
+    return {initial_name(name): shape for name, shape in parameter_shapes(model, interface).items()}
 
 
-def common_init_hash(model: Model, vocabulary: int, input_loss: bool, seed: int, names: Iterable[str]) -> str:
+def common_init_hash(model: Model, interface: Interface, seed: int, names: Iterable[str]) -> str:
     """Hash of the starting values of an arm's parameters `names`, as training with `seed` would draw them."""
-    shapes = initial_names(model, vocabulary, input_loss)
+    shapes = initial_names(model, interface)
     return values_hash((name, initial_value(seed, name, shapes[name], model.init)) for name in sorted(names))

@@ -1,47 +1,77 @@
-"""The parts of a layer, and the layer: pre-norm attention, optional cross-attention, gated feed-forward.
+"""The parts of a layer, and the layer: attention, optional cross-attention, feed-forward, with a norm before or after each.
 
 B batch, T positions, D width, H query heads, G key heads, d head size. The residual stream is float32; matrix products run in
 the type of the module's `compute_dtype`, from float32 weights.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paribus.models.attention import attend, rotate
-from paribus.study.spec import Model
+from paribus.models.attention import Mask, attend
+from paribus.models.linear_attention import Form, linear_features, linear_read, linear_state
+from paribus.models.positions import Rotary, rotate
+from paribus.study.architecture import Model
 
-KeysValues = tuple[Tensor, Tensor]
-"""Keys and values of some positions, each (B, G, T, d)."""
-Rotary = tuple[Tensor, Tensor]
+Past = tuple[Tensor, ...]
+"""What later positions read of earlier ones in one attention: keys and values (B, G, T, d), or linear attention's state."""
 
-NORM_EPSILON = 1e-6
+
+class View(NamedTuple):
+    """How the queries of one pass see, in one layer."""
+
+    rotary: Rotary | None = None
+    """Of the queries, and of keys made from the same states."""
+    mask: Mask | None = None
+    """Over the keys that `before` holds and the states' own; of linear attention, over the states' own alone."""
+    bias: Tensor | None = None
+    """(H, Q, K), added to the scores."""
+    form: Form = None
+    """Of linear attention: a name for the mask that allows it to be computed without the square of pairs."""
+
+
+class Typed(nn.Module):
+    """A module that gives its output in a type of its own."""
+
+    compute_dtype = torch.float32
 
 
 class Linear(nn.Module):
-    """A matrix without bias whose product runs in the type of its argument."""
+    """A matrix whose product runs in the type of its argument."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) to (..., outputs)."""
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * gain (arXiv 1910.07467), computed in float32, returned in `compute_dtype`."""
+class Norm(Typed):
+    """Root-mean-square norm (arXiv 1910.07467) or layer norm, with a gain, computed in float32."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, model: Model) -> None:
         super().__init__()
+        self.epsilon, self.centred = model.norm_epsilon, model.norm == "layernorm"
         self.weight = nn.Parameter(torch.empty(width))
-        self.compute_dtype = torch.float32
+        self.bias = nn.Parameter(torch.empty(width)) if self.centred and model.bias else None
+
+    def exact(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., width), float32."""
+        x = x.float()
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+        return x if self.bias is None else x + self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to (..., width)."""
-        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPSILON)
-        return (x * scale * self.weight).to(self.compute_dtype)
+        """(..., width) to (..., width), in `compute_dtype`."""
+        return self.exact(x).to(self.compute_dtype)
 
 
 class Attention(nn.Module):
@@ -49,78 +79,139 @@ class Attention(nn.Module):
 
     def __init__(self, model: Model, keys_only: bool = False) -> None:
         super().__init__()
-        self.head_size = model.head_size
+        self.head_size, self.linear, self.feature_map = model.head_size, model.mixer == "linear", model.feature_map
+        queries, keys = model.query_heads * model.head_size, model.key_heads * model.head_size
         if not keys_only:
-            self.query = Linear(model.width, model.query_heads * model.head_size)
-            self.output = Linear(model.query_heads * model.head_size, model.width)
-        self.key = Linear(model.width, model.key_heads * model.head_size)
-        self.value = Linear(model.width, model.key_heads * model.head_size)
+            self.query = Linear(model.width, queries, model.bias)
+            self.output = Linear(queries, model.width, model.bias)
+        self.key = Linear(model.width, keys, model.bias)
+        self.value = Linear(model.width, keys, model.bias)
+        self.normed = model.qk_norm
+        if self.normed:
+            self.key_norm = Norm(model.head_size, model)
+            if not keys_only:
+                self.query_norm = Norm(model.head_size, model)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, T, heads * d) to (B, heads, T, d)."""
         return x.view(x.shape[0], x.shape[1], -1, self.head_size).transpose(1, 2)
 
-    def keys_values(self, x: Tensor, rotary: Rotary) -> KeysValues:
-        """Keys, rotated to their positions, and values of states x (B, T, D)."""
-        return rotate(self.split(self.key(x)), rotary), self.split(self.value(x))
+    def entries(self, x: Tensor, rotary: Rotary | None) -> Past:
+        """What states x (B, T, D) offer to queries: keys, rotated to their positions, and values; linear: features too."""
+        key, value = self.split(self.key(x)), self.split(self.value(x))
+        if self.normed:
+            key = self.key_norm(key)
+        if self.linear:
+            return (*linear_features(key, rotary, self.feature_map), value)
+        return rotate(key, rotary), value
 
-    def forward(self, x: Tensor, rotary: Rotary, keys_values: KeysValues, mask: Tensor | None) -> Tensor:
-        """What states x (B, T, D) read of the keys and values, (B, T, D)."""
-        query = rotate(self.split(self.query(x)), rotary)
-        read: Tensor = self.output(attend(query, *keys_values, mask))
+    def kept(self, own: Past, present: Tensor | None) -> Past:
+        """What to keep of the entries `own` for later queries; `present` (B, T), False at empty positions, None if all are there."""
+        return linear_state(own, present) if self.linear else own
+
+    def joined(self, before: Past, after: Past) -> Past:
+        """What was kept of two runs of positions as one."""
+        return tuple(a + b if self.linear else torch.cat([a, b], 2) for a, b in zip(before, after, strict=True))
+
+    def forward(self, x: Tensor, view: View, before: Past | None, own: Past | None) -> Tensor:
+        """What states x (B, T, D) read of what was kept `before` and of their `own` entries, (B, T, D)."""
+        query = self.split(self.query(x))
+        if self.normed:
+            query = self.query_norm(query)
+        if self.linear:
+            out = linear_read(linear_features(query, view.rotary, self.feature_map), before, own, view.mask, view.form)
+        else:
+            key, value = own if before is None else before if own is None else self.joined(before, own)  # type: ignore[misc]
+            out = attend(rotate(query, view.rotary), key, value, view.mask, view.bias)
+        read: Tensor = self.output(out.transpose(1, 2).flatten(2))
         return read
 
 
+def _relu2(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "swiglu": F.silu,
+    "geglu": _gelu_tanh,
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu2": _relu2,
+}
+
+
 class FeedForward(nn.Module):
-    """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) * up(x))."""
+    """down(activation(gate(x)) * up(x)) where gated (arXiv 2002.05202), else down(activation(up(x)))."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.gate = Linear(model.width, model.hidden)
-        self.up = Linear(model.width, model.hidden)
-        self.down = Linear(model.hidden, model.width)
+        self.activation = ACTIVATIONS[model.activation]
+        self.gate = Linear(model.width, model.hidden, model.bias) if model.gated else None
+        self.up = Linear(model.width, model.hidden, model.bias)
+        self.down = Linear(model.hidden, model.width, model.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        y: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        up = self.up(x)
+        y: Tensor = self.down(self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up)
         return y
 
 
-class Layer(nn.Module):
+class Layer(Typed):
     """One layer of a stack. `memory_only`: the last input layer of which nothing but keys and values is ever read."""
 
     def __init__(self, model: Model, cross: bool = False, memory_only: bool = False) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(model.width)
+        self.pre = model.norm_order == "pre"
+        if self.pre or not memory_only:
+            self.attention_norm = Norm(model.width, model)
         self.attention = Attention(model, keys_only=memory_only)
-        if cross:
-            self.cross_attention_norm = RMSNorm(model.width)
+        self.tied = model.cross_weights == "tied"
+        if cross and not self.tied:
+            self.cross_attention_norm = Norm(model.width, model)
             self.cross_attention = Attention(model)
         if not memory_only:
-            self.feed_forward_norm = RMSNorm(model.width)
+            self.feed_forward_norm = Norm(model.width, model)
             self.feed_forward = FeedForward(model)
 
-    def keys_values(self, x: Tensor, rotary: Rotary) -> KeysValues:
-        """What others read of states x (B, T, D) in this layer's merged attention."""
-        return self.attention.keys_values(self.attention_norm(x), rotary)
+    @property
+    def reader(self) -> Attention:
+        """The cross-attention's weights."""
+        return self.attention if self.tied else self.cross_attention
+
+    def entries(self, x: Tensor, rotary: Rotary | None) -> Past:
+        """What states x (B, T, D) offer to the queries of this layer's merged attention."""
+        h = self.attention_norm(x) if self.pre else x.to(self.compute_dtype)
+        return self.attention.entries(h, rotary)
+
+    def _block(self, x: Tensor, norm: Norm, block: Callable[[Tensor], Tensor]) -> Tensor:
+        """One step of the residual stream: the norm before the block, or after the sum."""
+        if self.pre:
+            return x + block(norm(x))
+        return norm.exact(x + block(x.to(self.compute_dtype)))
 
     def forward(
         self,
         x: Tensor,
-        rotary: Rotary,
-        mask: Tensor | None,
-        before: KeysValues | None = None,
-        crossed: KeysValues | None = None,
-    ) -> tuple[Tensor, KeysValues]:
-        """One step of the residual stream x (B, T, D), float32.
+        view: View,
+        before: Past | None = None,
+        crossed: Past | None = None,
+        cross_view: View | None = None,
+    ) -> tuple[Tensor, Past]:
+        """One layer of the residual stream x (B, T, D), float32.
 
-        `before`: keys and values that stand before x's own in the same attention (memory, cache); mask is (H, T, all keys).
-        `crossed`: keys and values that cross-attention reads in full. Returns the new x, and x's own keys and values.
+        `before`: what was kept of positions before x's own in the same attention (memory, cache). `crossed`: what
+        cross-attention reads, as `cross_view` says. Returns the new x, and x's own entries.
         """
-        h = self.attention_norm(x)
-        own = self.attention.keys_values(h, rotary)
-        seen = own if before is None else (torch.cat([before[0], own[0]], 2), torch.cat([before[1], own[1]], 2))
-        x = x + self.attention(h, rotary, seen, mask)
+        h = self.attention_norm(x) if self.pre else x.to(self.compute_dtype)
+        own = self.attention.entries(h, view.rotary)
+        read = self.attention(h, view, before, own)
+        x = x + read if self.pre else self.attention_norm.exact(x + read)
         if crossed is not None:
-            x = x + self.cross_attention(self.cross_attention_norm(x), rotary, crossed, None)
-        return x + self.feed_forward(self.feed_forward_norm(x)), own
+            norm = self.attention_norm if self.tied else self.cross_attention_norm
+            x = self._block(x, norm, lambda h: self.reader(h, cross_view or View(), crossed, None))
+        return self._block(x, self.feed_forward_norm, self.feed_forward), own

@@ -35,52 +35,78 @@ def chunk_loss(logits: Tensor, labels: Tensor, weights: Tensor, columns: Tensor)
 class _SummedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, chunk: ChunkLoss
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        weights: Tensor,
+        chunk: ChunkLoss,
     ) -> tuple[Tensor, Tensor]:
         cast = weight.to(states.dtype)
         columns = torch.arange(weight.shape[0], device=weight.device)
         to_states, to_weight = torch.empty_like(states), torch.zeros_like(weight)
+        to_bias = None if bias is None else torch.zeros_like(bias)
         losses = []
         for start in range(0, len(states), CHUNK):
             piece = slice(start, start + CHUNK)
-            loss, gradient = chunk(states[piece] @ cast.T, labels[piece], weights[piece], columns)
+            loss, gradient = chunk(_logits(states[piece], cast, bias), labels[piece], weights[piece], columns)
             losses.append(loss)
             torch.mm(gradient, cast, out=to_states[piece])
             to_weight += gradient.T @ states[piece]
-        ctx.save_for_backward(to_states, to_weight)
+            if to_bias is not None:
+                to_bias += gradient.float().sum(0)
+        ctx.save_for_backward(to_states, to_weight, to_bias)
         each = torch.cat(losses)
         ctx.mark_non_differentiable(each)
         return each.sum(), each
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        to_states, to_weight = ctx.saved_tensors
-        return to_states * gradients[0].to(to_states.dtype), to_weight * gradients[0], None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        to_states, to_weight, to_bias = ctx.saved_tensors
+        scale = gradients[0]
+        return (
+            to_states * scale.to(to_states.dtype),
+            to_weight * scale,
+            None if to_bias is None else to_bias * scale,
+            None,
+            None,
+            None,
+        )
+
+
+def _logits(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(states, weight, None if bias is None else bias.to(states.dtype))
 
 
 def summed_loss(
-    states: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, chunk: ChunkLoss = chunk_loss
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    weights: Tensor,
+    chunk: ChunkLoss = chunk_loss,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of the tokens' cross-entropies, in nats, differentiable; and each token's share, not differentiable.
 
-    states (N, D) in the compute type, weight (V, D) float32, labels (N,) int64, weights (N,) float32, 0 for tokens that do not
-    count. `chunk` may be a compiled `chunk_loss`.
+    states (N, D) in the compute type, weight (V, D) and bias (V,) or None float32, labels (N,) int64, weights (N,) float32, 0
+    for tokens that do not count. `chunk` may be a compiled `chunk_loss`.
     """
-    total, each = _SummedLoss.apply(states, weight, labels, weights, chunk)  # type: ignore[no-untyped-call]
+    total, each = _SummedLoss.apply(states, weight, bias, labels, weights, chunk)  # type: ignore[no-untyped-call]
     return total, each
 
 
 @torch.no_grad()
-def token_losses(states: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each token, in nats, 0 where the label is negative. states (N, D), labels (N,) to (N,) float32."""
+def token_losses(states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each token, in nats, and whether it is the most probable one; 0 and False where the label is negative.
+
+    states (N, D), weight (V, D), bias (V,) or None, labels (N,), to (N,) float32 and (N,) bool.
+    """
     cast = weight.to(states.dtype)
-    pieces = [
-        F.cross_entropy(
-            (states[start : start + CHUNK] @ cast.T).float(),
-            labels[start : start + CHUNK],
-            ignore_index=-1,
-            reduction="none",
-        )
-        for start in range(0, len(states), CHUNK)
-    ]
-    return torch.cat(pieces)
+    losses, hits = [], []
+    for start in range(0, len(states), CHUNK):
+        wanted = labels[start : start + CHUNK]
+        logits = _logits(states[start : start + CHUNK], cast, bias).float()
+        losses.append(F.cross_entropy(logits, wanted, ignore_index=-1, reduction="none"))
+        hits.append(logits.argmax(-1) == wanted)
+    return torch.cat(losses), torch.cat(hits)

@@ -1,186 +1,261 @@
 """The one model of every arm: an input pass that leaves a memory, and a target pass that reads it.
 
-    input  --[layers or input_layers]-->  memory: keys and values, one pair per layer
+    input  --[layers or input_layers]-->  memory: what was kept of the input, for each layer
     target --[layers, reading memory]-->  states --> logits
 
-What is unusual: three switches of `spec.Model` turn GPT into T5 (`input_attention`, `parameters`, `memory`); with shared
-parameters and memory = "every_layer" the two passes equal one sequence under one mask; and training, scoring and decoding
-are the same code, because the input pass is prefill and the target pass decodes.
+What is unusual: three switches of `architecture.Model` turn GPT into T5 (`input_attention`, `parameters`, `memory`); with
+shared parameters and memory = "every_layer" the two passes equal one sequence under one mask; and training, scoring and
+decoding are the same code, because the input pass is prefill and the target pass decodes. Inputs of a batch that differ in
+length are padded before their first token, where nobody looks.
 
 B batch, S input, T target, H query heads, G key heads, d head size, D width, V vocabulary.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paribus.models.attention import rotary_table
-from paribus.models.layers import KeysValues, Layer, Linear, RMSNorm
-from paribus.models.visibility import dense_mask
-from paribus.study.spec import Model
+from paribus.models.interface import Interface
+from paribus.models.layers import ACTIVATIONS, Layer, Linear, Norm, Past, Typed, View
+from paribus.models.positions import AddedPositions, RelativeBias
+from paribus.models.sight import Layout, Sight
+from paribus.study.architecture import Model
 
-LayerStep = Callable[..., tuple[Tensor, KeysValues]]
+LayerStep = Callable[..., tuple[Tensor, Past]]
 
 
 @dataclass
 class Memory:
-    """What target positions read of an input of `length` tokens: keys and values for each layer, none if it was empty."""
+    """What target positions read of an input: what each layer kept of it, nothing if it was empty."""
 
-    length: int
-    keys_values: list[KeysValues] = field(default_factory=list)
+    layout: Layout
+    kept: list[Past] = field(default_factory=list)
     states: Tensor | None = None
     """Last states of the input (B, S, D) before the final norm, where something reads them."""
+
+    @property
+    def length(self) -> int:
+        """Input positions."""
+        return self.layout.input_length
 
 
 @dataclass
 class Cache:
-    """Keys and values of the target positions decoded so far, for each layer."""
+    """What each layer kept of the target positions decoded so far."""
 
-    keys_values: list[KeysValues] = field(default_factory=list)
-
-    @property
-    def length(self) -> int:
-        """Target positions decoded so far."""
-        return self.keys_values[0][0].shape[2] if self.keys_values else 0
+    kept: list[Past] = field(default_factory=list)
+    length: int = 0
+    """Target positions decoded so far."""
 
 
-class Transformer(nn.Module):
-    """An arm's model. `input_loss`: whether the input's own next tokens are predicted too, so that its last states are read.
+class Prediction(Typed):
+    """BERT's transformation of states before the output matrix: dense, activation, norm (arXiv 1810.04805's code)."""
 
-    Parameters are float32 and uninitialised: `initialisation.initialise` gives them their start.
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.dense = Linear(model.width, model.width, model.bias)
+        self.norm = Norm(model.width, model)
+        self.activation = ACTIVATIONS[model.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., D), in `compute_dtype`."""
+        y: Tensor = self.norm(self.activation(self.dense(x)))
+        return y
+
+
+class Transformer(Typed):
+    """An arm's model.
+
+    Parameters are float32 and uninitialised: `initialisation.initialise` gives them their start. Nothing is built that
+    nothing reads.
     """
 
-    def __init__(self, model: Model, vocabulary: int, input_loss: bool = False) -> None:
+    def __init__(self, model: Model, interface: Interface) -> None:
         super().__init__()
-        self.model, self.vocabulary, self.input_loss = model, vocabulary, input_loss
-        self.crosses = model.memory == "cross_attention"
-        self.reads_last_states = input_loss or model.memory != "every_layer"
-        self.embedding = nn.Embedding(vocabulary, model.width, _weight=torch.empty(vocabulary, model.width))
+        self.model, self.interface = model, interface
+        self.crosses = model.memory == "cross_attention" and interface.target
+        self.reads_last_states = interface.input_loss or model.memory != "every_layer"
+        separate = model.parameters == "separate"
+        self.embedding = nn.Embedding(
+            interface.vocabulary, model.width, _weight=torch.empty(interface.vocabulary, model.width)
+        )
+        if model.position in ("learned", "sinusoidal"):
+            self.position = AddedPositions(model, interface.positions)
+        if model.embedding_norm:
+            self.embedding_norm = Norm(model.width, model)
         self.layers = nn.ModuleList(Layer(model, cross=self.crosses) for _ in range(model.layers))
-        if model.parameters == "separate":
+        if model.position == "t5_relative":
+            self.position_bias = RelativeBias(model)
+        if separate:
+            last = model.layers - 1
             self.input_layers = nn.ModuleList(
-                Layer(model, memory_only=index == model.layers - 1 and not self.reads_last_states)
-                for index in range(model.layers)
+                Layer(model, memory_only=index == last and not self.reads_last_states) for index in range(model.layers)
             )
-        if self.crosses:
-            self.input_norm = RMSNorm(model.width)
-        self.norm = RMSNorm(model.width)
-        self.head = Linear(model.width, vocabulary)
+            if model.position == "t5_relative" and (self.reads_last_states or last > 0):
+                self.input_position_bias = RelativeBias(model)
+        pre = model.norm_order == "pre"
+        if self.crosses and pre and model.cross_weights == "separate":
+            self.input_norm = Norm(model.width, model)
+        if pre:
+            self.norm = Norm(model.width, model)
+        if model.prediction == "transformed":
+            self.prediction = Prediction(model)
+            self.output_bias = nn.Parameter(torch.empty(interface.vocabulary))
+        if not model.tie_embeddings:
+            self.head = Linear(model.width, interface.vocabulary)
         self.layer_step: LayerStep = Layer.forward
-        self._masks: dict[tuple[int, int, torch.device], list[Tensor]] = {}
+        self._sight = Sight(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return self.embedding.weight.device
+
+    @property
+    def output(self) -> tuple[Tensor, Tensor | None]:
+        """The matrix (V, D) and the bias (V,) or None that turn states into logits."""
+        weight = self.embedding.weight if self.model.tie_embeddings else self.head.weight
+        return weight, self.output_bias if self.model.prediction == "transformed" else None
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Run matrix products in `dtype` from now on; parameters stay float32."""
         for module in self.modules():
-            if isinstance(module, RMSNorm):
+            if isinstance(module, Typed):
                 module.compute_dtype = dtype
 
-    def _stack(self) -> list[Layer]:
-        layers = self.input_layers if self.model.parameters == "separate" else self.layers
-        return [layer for layer in layers if isinstance(layer, Layer)]
+    def _stack(self, side: str) -> list[Any]:
+        return list(self.input_layers if side == "input" and self.model.parameters == "separate" else self.layers)
 
-    def _rotary(self, start: int, length: int) -> tuple[Tensor, Tensor]:
-        return rotary_table(self.model.head_size, self.model.rope_base, start, length, self.head.weight.device)
+    def _embedded(self, tokens: Tensor, start: int, padding: Tensor | None) -> Tensor:
+        """Embeddings (B, T, D) of tokens whose first stands at position `start`, float32."""
+        x: Tensor = self.embedding(tokens)
+        if self.model.position in ("learned", "sinusoidal"):
+            x = x + self.position(start, tokens.shape[1], padding).to(x.device)
+        return self.embedding_norm.exact(x) if self.model.embedding_norm else x
 
-    def masks(self, input_length: int, target_length: int) -> list[Tensor]:
-        """The rule's mask in each layer, (H, S + T, S + T), equal ones being one tensor."""
-        key = (input_length, target_length, self.head.weight.device)
-        if key not in self._masks:
-            if len(self._masks) >= 32:
-                self._masks.clear()
-            distinct: list[Tensor] = []
-            chosen = []
-            for layer in range(self.model.layers):
-                mask = dense_mask(self.model, layer, input_length, target_length).to(key[2])
-                chosen.append(next((other for other in distinct if torch.equal(other, mask)), mask))
-                if chosen[-1] is mask:
-                    distinct.append(mask)
-            self._masks[key] = chosen
-        return self._masks[key]
+    def _views(self, layout: Layout, queries: range, keys: range, side: str, cross: bool = False) -> list[View]:
+        """How each layer's queries, a range of positions of the pair, see a range of keys."""
+        bias = self.position_bias if self.model.position == "t5_relative" else None
+        if side == "input" and self.model.parameters == "separate" and bias is not None:
+            bias = self.input_position_bias
+        return self._sight.views(layout, queries, keys, cross, bias, self.device)
 
-    def prefill(self, input: Tensor) -> Memory:
-        """The input pass: tokens (B, S) to what the target will read of them."""
+    def prefill(self, input: Tensor, padding: Tensor | None = None, seeds: Tensor | None = None) -> Memory:
+        """The input pass: tokens (B, S) to what the target will read of them.
+
+        `padding` (B,): empty positions before each input's first token, if any. `seeds` (B,): one of each sequence, below
+        2**31, for rules that are drawn per sequence; 0 without.
+        """
         length = input.shape[1]
-        memory = Memory(length)
+        layout = Layout(length, padding, seeds)
+        memory = Memory(layout)
         if length == 0:
             return memory
-        rotary, stack = self._rotary(0, length), self._stack()
-        x, own = self.embedding(input), []
-        for index, (layer, mask) in enumerate(zip(stack, self.masks(length, 0), strict=True)):
-            if index == len(stack) - 1 and not self.reads_last_states:
-                own.append(layer.keys_values(x, rotary))
-                break
-            x, keys_values = self.layer_step(layer, x, rotary, mask)
-            own.append(keys_values)
-        if self.reads_last_states:
-            memory.states = x
-        if self.model.memory == "every_layer":
-            memory.keys_values = own
-        elif self.model.memory == "final_layer":
-            memory.keys_values = [layer.keys_values(x, rotary) for layer in stack]
+        stack, whole = self._stack("input"), range(length)
+        runs = len(stack) - (not self.reads_last_states)
+        x, own = self._embedded(input, 0, padding), []
+        if runs:
+            for layer, view in zip(stack[:runs], self._views(layout, whole, whole, "input"), strict=False):
+                x, entries = self.layer_step(layer, x, view)
+                own.append(entries)
+        rotary = self._sight.rotary(0, length, self.device)
+        if not self.reads_last_states:
+            own.append(stack[-1].entries(x, rotary))
         else:
-            states = self.input_norm(x)
-            memory.keys_values = [layer.cross_attention.keys_values(states, rotary) for layer in self._readers()]
+            memory.states = x
+        if not self.interface.target:
+            return memory
+        if self.model.memory == "final_layer":
+            own = [layer.entries(x, rotary) for layer in stack]
+        elif self.crosses:
+            if self.model.cross_position == "restart":
+                rotary = None
+            states = self._input_states(x)
+            own = [layer.reader.entries(states, rotary) for layer in self._stack("target")]
+        present = None if padding is None else torch.arange(length, device=padding.device) >= padding[:, None]
+        readers = [layer.reader if self.crosses else layer.attention for layer in self._stack("target")]
+        memory.kept = [reader.kept(entries, present) for reader, entries in zip(readers, own, strict=True)]
         return memory
 
-    def _readers(self) -> list[Layer]:
-        return [layer for layer in self.layers if isinstance(layer, Layer)]
+    def _input_states(self, x: Tensor) -> Tensor:
+        """The input's last states as cross-attention reads them."""
+        if self.model.norm_order == "post":
+            return x.to(self.compute_dtype)
+        states: Tensor = (self.input_norm if self.model.cross_weights == "separate" else self.norm)(x)
+        return states
 
     def decode(self, target: Tensor, memory: Memory, cache: Cache | None = None) -> Tensor:
         """The target pass: tokens (B, T) that follow the input, and what `cache` holds of the target, to states (B, T, D).
 
-        With a cache, its keys and values are extended by these tokens'. States come after the final norm, in the compute type.
+        With a cache, these tokens are added to it. States come as the output matrix reads them, in the compute type.
         """
-        past = cache.length if cache else 0
-        start, length = memory.length + past, target.shape[1]
-        rotary = self._rotary(start, length)
-        masks = self.masks(memory.length, past + length)
+        layout, past, length = memory.layout, cache.length if cache else 0, target.shape[1]
+        start = memory.length + past
+        restarts = self.crosses and self.model.cross_position == "restart"
         first_key = memory.length if self.crosses else 0
-        x, own = self.embedding(target), []
-        for index, layer in enumerate(self._readers()):
-            mask = masks[index][:, start:, first_key:].contiguous()
-            read = memory.keys_values[index] if memory.length else None
+        queries = range(start, start + length)
+        keys = range(start if self.model.mixer == "linear" else first_key, start + length)
+        views = self._views(layout, queries, keys, "target")
+        cross_views: list[View] | list[None] = [None] * len(views)
+        if self.crosses and memory.length:
+            cross_views = self._views(layout, queries, range(memory.length), "target", cross=True)
+        position = past if restarts else start
+        x, own = self._embedded(target, position, None if restarts else layout.padding), []
+        for index, layer in enumerate(self._stack("target")):
+            read = memory.kept[index] if memory.length else None
             earlier = [] if read is None or self.crosses else [read]
             if cache and past:
-                earlier.append(cache.keys_values[index])
-            before = _join(earlier)
+                earlier.append(cache.kept[index])
+            before = earlier[0] if earlier else None
+            if len(earlier) > 1:
+                before = layer.attention.joined(*earlier)
             crossed = read if self.crosses else None
-            x, keys_values = self.layer_step(layer, x, rotary, mask, before, crossed)
-            own.append(keys_values)
+            x, entries = self.layer_step(layer, x, views[index], before, crossed, cross_views[index])
+            own.append(entries)
         if cache is not None:
-            old = cache.keys_values if past else [None] * len(own)
-            joined = [_join([pair for pair in (a, b) if pair is not None]) for a, b in zip(old, own, strict=True)]
-            cache.keys_values = [pair for pair in joined if pair is not None]
-        states: Tensor = self.norm(x)
-        return states
+            attentions = [layer.attention for layer in self._stack("target")]
+            new = [attention.kept(entries, None) for attention, entries in zip(attentions, own, strict=True)]
+            if past:
+                new = [a.joined(old, more) for a, old, more in zip(attentions, cache.kept, new, strict=True)]
+            cache.kept, cache.length = new, past + length
+        return self.finished(x)
 
-    def states(self, input: Tensor, target: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Both passes: last states of input (B, S, D) where they are read for its loss, and of target (B, T, D)."""
-        memory = self.prefill(input)
-        wanted = self.input_loss and memory.states is not None
-        return (self.norm(memory.states) if wanted else None), self.decode(target, memory)
+    def finished(self, x: Tensor) -> Tensor:
+        """Last states (B, T, D) of the residual stream as the output matrix reads them, in the compute type."""
+        x = self.norm(x) if self.model.norm_order == "pre" else x.to(self.compute_dtype)
+        return self.prediction(x) if self.model.prediction == "transformed" else x
+
+    def states(
+        self, input: Tensor, target: Tensor, padding: Tensor | None = None, seeds: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Both passes: states of input (B, S, D) where something is predicted from them, and of target (B, T, D) if there is one."""
+        memory = self.prefill(input, padding, seeds)
+        wanted = self.interface.input_loss and memory.states is not None
+        of_input = self.finished(memory.states) if wanted and memory.states is not None else None
+        return of_input, self.decode(target, memory) if self.interface.target else None
 
     def logits(self, states: Tensor) -> Tensor:
         """States (B, T, D) to logits (B, T, V), float32."""
-        return F.linear(states, self.head.weight.to(states.dtype)).float()
+        weight, bias = self.output
+        return F.linear(states, weight.to(states.dtype), None if bias is None else bias.to(states.dtype)).float()
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Logits of the token after each target position: input (B, S), target (B, T) to (B, T, V)."""
-        return self.logits(self.states(input, target)[1])
+    def forward(
+        self, input: Tensor, target: Tensor, padding: Tensor | None = None, seeds: Tensor | None = None
+    ) -> Tensor:
+        """Logits of what follows each target position, input (B, S) and target (B, T) to (B, T, V); without a target side,
+        of each input position, (B, S, V)."""
+        of_input, of_target = self.states(input, target, padding, seeds)
+        states = of_target if self.interface.target else of_input
+        assert states is not None
+        return self.logits(states)
 
 
-def _join(pairs: list[KeysValues]) -> KeysValues | None:
-    """Keys and values of consecutive positions as one."""
-    if len(pairs) < 2:
-        return pairs[0] if pairs else None
-    return torch.cat([pair[0] for pair in pairs], 2), torch.cat([pair[1] for pair in pairs], 2)
-
-
-def parameter_shapes(model: Model, vocabulary: int, input_loss: bool) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(model: Model, interface: Interface) -> dict[str, tuple[int, ...]]:
     """Names and shapes of an arm's parameters; nothing is allocated."""
     with torch.device("meta"):
-        built = Transformer(model, vocabulary, input_loss)
+        built = Transformer(model, interface)
     return {name: tuple(parameter.shape) for name, parameter in built.named_parameters()}

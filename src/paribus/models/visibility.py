@@ -4,7 +4,8 @@ The dense mask, the FlexAttention block mask, the FLOP count and the picture in 
 A rule says which keys a query sees in one sequence of input followed by target; positions are counted over both. A rule must
 let target positions see the whole input and their own past, and nothing may let an input position see the target.
 
-A new rule is a function of a `Place` in this file, decorated with its name.
+A new rule is a function of a `Place` in this file, decorated with its name; its name goes into `architecture.Rule`. Controls
+come one-way, to set against GPT, and as complementary halves of the heads, to set against forward_backward_heads.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paribus.study.spec import Model
+from paribus.models.own_rules import own_rule
+from paribus.study.architecture import Model
 
 
 @dataclass(frozen=True)
@@ -26,25 +28,43 @@ class Place:
     key: Tensor
     input_length: int
     heads: int
+    seed: Tensor | int = 0
+    """Of the sequence: the same in all heads and layers."""
+    window: int = 0
+    """`model.attention_window`."""
 
     @property
     def in_input(self) -> Tensor:
         """Whether both query and key lie in the input."""
         return (self.query < self.input_length) & (self.key < self.input_length)
 
+    @property
+    def first_half(self) -> Tensor:
+        """Whether the head is one of the first half."""
+        return self.head < self.heads // 2
+
 
 Rule = Callable[[Place], Tensor]
 RULES: dict[str, Rule] = {}
+DRAWN: set[str] = set()
+"""Rules that are drawn anew for each sequence, from its seed."""
 
 
-def rule(name: str) -> Callable[[Rule], Rule]:
+def rule(name: str, drawn: bool = False) -> Callable[[Rule], Rule]:
     """Register a visibility rule under the name that `model.input_attention` uses."""
 
     def register(function: Rule) -> Rule:
         RULES[name] = function
+        if drawn:
+            DRAWN.add(name)
         return function
 
     return register
+
+
+def over_input(at: Place, seen: Tensor) -> Tensor:
+    """`seen` between input positions; target positions see everything before them and themselves."""
+    return torch.where(at.query < at.input_length, seen & at.in_input, at.key <= at.query)
 
 
 @rule("causal")
@@ -62,13 +82,13 @@ def bidirectional(at: Place) -> Tensor:
 @rule("anticausal")
 def anticausal(at: Place) -> Tensor:
     """The input sees itself and what comes after, up to its end."""
-    return torch.where(at.query < at.input_length, (at.key >= at.query) & at.in_input, causal(at))
+    return over_input(at, at.key >= at.query)
 
 
 @rule("forward_backward_heads")
 def forward_backward_heads(at: Place) -> Tensor:
     """Half of the heads look back over the input, the other half ahead (kexue.fm/archives/9529)."""
-    return torch.where(at.head < at.heads // 2, causal(at), anticausal(at))
+    return torch.where(at.first_half, causal(at), anticausal(at))
 
 
 @rule("forward_backward_layers")
@@ -77,24 +97,122 @@ def forward_backward_layers(at: Place) -> Tensor:
     return causal(at) if at.layer % 2 == 0 else anticausal(at)
 
 
-def dense_mask(model: Model, layer: int, input_length: int, target_length: int) -> Tensor:
-    """The rule of `model.input_attention` as booleans, True where the query sees the key.
+@rule("permuted_triangle", drawn=True)
+def permuted_triangle(at: Place) -> Tensor:
+    """Causal over the input in a random order, drawn per sequence: full rank, but no usable order."""
+    return over_input(at, _order(at.seed, at.key) <= _order(at.seed, at.query))
 
-    Returns (heads, queries, keys) with queries = keys = input_length + target_length.
+
+@rule("permuted_triangle_heads", drawn=True)
+def permuted_triangle_heads(at: Place) -> Tensor:
+    """Half of the heads as permuted_triangle, the other half in the reversed order."""
+    key, query = _order(at.seed, at.key), _order(at.seed, at.query)
+    return over_input(at, torch.where(at.first_half, key <= query, key >= query))
+
+
+@rule("strict_triangle")
+def strict_triangle(at: Place) -> Tensor:
+    """The input sees what came before, without itself: order, but determinant 0. The first position sees nothing."""
+    return over_input(at, at.key < at.query)
+
+
+@rule("strict_triangle_heads")
+def strict_triangle_heads(at: Place) -> Tensor:
+    """Half of the heads see what came before, the other half what comes after, none the position itself."""
+    return over_input(at, torch.where(at.first_half, at.key < at.query, at.key > at.query))
+
+
+@rule("random_half", drawn=True)
+def random_half(at: Place) -> Tensor:
+    """Each input position sees itself and a random half of the others, drawn per sequence: a triangle's sparsity, no order."""
+    return over_input(at, _coin(at) | (at.key == at.query))
+
+
+@rule("random_half_heads", drawn=True)
+def random_half_heads(at: Place) -> Tensor:
+    """Half of the heads as random_half, the other half with what those do not see; all see themselves."""
+    coin = _coin(at)
+    return over_input(at, torch.where(at.first_half, coin, ~coin) | (at.key == at.query))
+
+
+@rule("window")
+def window(at: Place) -> Tensor:
+    """The input sees the last `attention_window` positions, itself included."""
+    return over_input(at, (at.key <= at.query) & (at.query - at.key < at.window))
+
+
+@rule("window_heads")
+def window_heads(at: Place) -> Tensor:
+    """Half of the heads as window, the other half with as many positions ahead."""
+    back, ahead = at.query - at.key, at.key - at.query
+    distance = torch.where(at.first_half, back, ahead)
+    return over_input(at, (distance >= 0) & (distance < at.window))
+
+
+def _mix(value: Tensor) -> Tensor:
+    """A bijection of 32 bits that looks random (the finaliser of MurmurHash3), within int64, so that nothing overflows."""
+    for multiplier in (0x45D9F3B, 0x45D9F3B):
+        value = ((value ^ (value >> 16)) * multiplier) & 0xFFFFFFFF
+    return value ^ (value >> 16)
+
+
+def _order(seed: Tensor | int, position: Tensor) -> Tensor:
+    """A position's place in the random order of its sequence; distinct for positions below 2**20."""
+    return (_mix(_mix(position + 1) ^ _mix(_seed(seed, position))) << 20) + position
+
+
+def _coin(at: Place) -> Tensor:
+    """A fair coin for each (query, key) of the sequence."""
+    row = _mix(_mix(at.query + 1) ^ _mix(_seed(at.seed, at.query)))
+    return (_mix(row ^ (at.key + 0x5BD1E995)) & 1) == 1
+
+
+def _seed(seed: Tensor | int, like: Tensor) -> Tensor:
+    return seed if isinstance(seed, Tensor) else torch.full_like(like, seed)
+
+
+def rule_of(model: Model, layer: int) -> Rule:
+    """The predicate of a layer, the user's own included."""
+    name = model.rules[layer]
+    return RULES[name] if name in RULES else own_rule(name)
+
+
+def rule_is_drawn(model: Model) -> bool:
+    """Whether any rule is drawn per sequence."""
+    return any(name in DRAWN for name in model.rules)
+
+
+def dense_mask(
+    model: Model, layer: int, input_length: int, queries: range, keys: range, seeds: Tensor | None = None
+) -> Tensor:
+    """The rule of a layer as booleans, True where the query sees the key; queries and keys are ranges of positions.
+
+    Returns (heads, queries, keys), or with `seeds` (B,), one of each sequence, (B, heads, queries, keys). Without seeds a
+    drawn rule is shown as the sequence of seed 0 has it.
     """
-    length, heads = input_length + target_length, model.query_heads
+    heads = model.query_heads
+    device = None if seeds is None else seeds.device
     place = Place(
-        head=torch.arange(heads)[:, None, None],
+        head=torch.arange(heads, device=device)[:, None, None],
         layer=layer,
-        query=torch.arange(length)[None, :, None],
-        key=torch.arange(length)[None, None, :],
+        query=torch.arange(queries.start, queries.stop, device=device)[None, :, None],
+        key=torch.arange(keys.start, keys.stop, device=device)[None, None, :],
         input_length=input_length,
         heads=heads,
+        seed=0 if seeds is None else seeds[:, None, None, None],
+        window=model.attention_window or 0,
     )
-    return RULES[model.input_attention](place).expand(heads, length, length).contiguous()
+    shape = (heads, len(queries), len(keys))
+    seen = rule_of(model, layer)(place)
+    return seen.expand(shape if seeds is None else (len(seeds), *shape)).contiguous()
 
 
-def sees_ahead(input_attention: str) -> bool:
+def square_mask(model: Model, layer: int, input_length: int, target_length: int) -> Tensor:
+    """`dense_mask` of a whole pair: (heads, positions, positions), input before target."""
+    whole = range(input_length + target_length)
+    return dense_mask(model, layer, input_length, whole, whole)
+
+
+def sees_ahead(model: Model) -> bool:
     """Whether an input position can see a later one in any head of any layer: then it cannot be asked to predict it."""
-    model = Model.model_validate({"input_attention": input_attention, "layers": 2, "width": 8, "head_size": 4})
-    return any(bool(dense_mask(model, layer, 4, 1).triu(1).any()) for layer in range(model.layers))
+    return any(bool(square_mask(model, layer, 8, 1).triu(1).any()) for layer in range(model.layers))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from paribus.errors import StudyError
 from paribus.report.numbers import decimals, interval, listed, signed
 from paribus.report.reading import Arm, Claim
-from paribus.study.spec import Model
+from paribus.study.architecture import Model
 
 INPUT, TARGET = 6, 4
 """Tokens in the picture of a pair."""
@@ -83,11 +83,11 @@ def _switches(model: Model) -> tuple[str | int, ...]:
 
 def _patterns(arm: str, model: Model) -> Iterable[Pattern]:
     """The distinct masks of an arm, each with the heads and layers in which it occurs."""
-    from paribus.models.visibility import dense_mask  # torch takes a second to load: only a picture needs it
+    from paribus.models.visibility import square_mask  # torch takes a second to load: only a picture needs it
 
     places: dict[tuple[tuple[bool, ...], ...], list[tuple[int, int]]] = {}
     for layer in range(model.layers):
-        for head, mask in enumerate(dense_mask(model, layer, INPUT, TARGET).tolist()):
+        for head, mask in enumerate(square_mask(model, layer, INPUT, TARGET).tolist()):
             places.setdefault(tuple(map(tuple, mask)), []).append((layer, head))
     for mask, found in places.items():
         where = _where(found, model)

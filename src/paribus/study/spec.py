@@ -4,69 +4,75 @@ This file is the reference of the study file. Each section of the TOML file is o
 its description in `paribus schema`. Nothing here computes; `plan` resolves arms, `audit` compares them.
 """
 
-import re
-from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
-InputAttention = Literal["causal", "bidirectional", "anticausal", "forward_backward_heads", "forward_backward_layers"]
+from paribus.study.architecture import Model
+from paribus.study.section import Count, Section, Size, Text
+
 Quantity = Literal["parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens"]
-
-_SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
-_COUNT = r"^\s*([0-9_]*\.?[0-9]+)\s*([kKmMbB]?)\s*$"
-
-
-def count(value: Any) -> Any:
-    """Read `"2M"`, `"300k"` or `"1.5B"`, and 1e6, as a whole number; leave anything else to the type's own check."""
-    if isinstance(value, str) and (match := re.fullmatch(_COUNT, value)):
-        number = Fraction(match[1].replace("_", "")) * _SUFFIX[match[2].lower()]
-        return int(number) if number.denominator == 1 else value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_Whole = Annotated[int, Field(gt=0, le=10**15)]
-_Written = _Whole | Annotated[str, StringConstraints(pattern=_COUNT)]
-Count = Annotated[_Whole, BeforeValidator(count, json_schema_input_type=_Written)]
-Size = Annotated[Count, Field(le=10**6)]
-Layers = Annotated[Count, Field(le=1000)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys are errors, values do not change, types are not guessed."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class Data(Section):
     """The text, its splits and its tokens."""
 
     corpus: str = "stdlib"
-    """`stdlib` (this Python's own library), or a file or folder: txt, jsonl, csv, tsv, parquet, also .gz and .xz."""
-    text_column: str = "text"
-    """The column or key that holds the text, in jsonl, csv, tsv and parquet."""
-    tokenizer: Literal["bpe", "bytes"] = "bpe"
-    """Byte-level BPE trained on the training split, or plain bytes."""
+    """`stdlib` (this Python's own library), a generated task (`task:copy`; `paribus list` names them), or a file or folder:
+    txt, jsonl, csv, tsv, parquet, also .gz and .xz."""
+    text_column: Text = "text"
+    """The column or key that holds the text, in jsonl, csv, tsv and parquet. In csv and tsv without a line of names, `"#1"` is
+    the first column."""
+    pairs: bool | None = None
+    """Whether each record is an input and a target text rather than one text; by default under the objective `pairs` and
+    for tasks."""
+    input_column: Text = "input"
+    """The column or key that holds the input text of a pair."""
+    target_column: Text = "target"
+    """The column or key that holds the target text of a pair."""
+    tokenizer: Literal["auto", "bpe", "bytes", "words"] = "auto"
+    """Byte-level BPE trained on the training split, plain bytes, or one id for each word between blanks; `auto` is `words` for
+    tasks, else `bpe`."""
     vocabulary: Size = 4096
-    """Number of token ids of the BPE, special tokens included. Ignored by `bytes`, which has its own."""
+    """Number of token ids of the BPE, the end of a document included; special tokens come on top. Ignored by `bytes` and
+    `words`, which have their own."""
+    examples: Count = 20_000
+    """Examples that a task generates, all splits together; those that happen to be equal are kept once."""
+    task_length: Size | None = None
+    """How long a task's examples are: symbols, digits, facts or points, as the task says; None is the task's own default."""
+    task_symbols: Size | None = None
+    """How many symbols a task chooses from, as the task says; None is the task's own default."""
     window: Size = 256
     """Tokens a model reads per example, input and target together."""
     tune_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the text (bytes) used for choosing anything."""
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the text (bytes) that only verdicts see."""
+
+    @property
+    def is_task(self) -> bool:
+        """Whether the corpus is generated."""
+        return self.corpus.startswith("task:")
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether each record is an input and a target text."""
+        return self.is_task if self.pairs is None else self.pairs
+
+    @property
+    def tokenizer_kind(self) -> Literal["bpe", "bytes", "words"]:
+        """The tokenizer that `auto` stands for."""
+        if self.tokenizer == "auto":
+            return "words" if self.is_task else "bpe"
+        return self.tokenizer
+
+    @model_validator(mode="after")
+    def _pairs(self) -> "Data":
+        if self.is_task and self.pairs is False:
+            raise ValueError(f"pairs = false: the examples of {self.corpus} are pairs; leave it out")
+        if self.reads_pairs and self.input_column == self.target_column:
+            raise ValueError(f"target_column = {self.target_column!r}: the same as input_column; name another")
+        return self
 
 
 class Objective(Section):
@@ -90,78 +96,6 @@ class Objective(Section):
         if self.split_weights is not None and len(self.split_weights) != len(self.splits):
             raise ValueError(
                 f"split_weights = {self.split_weights}: should have one weight for each of the {len(self.splits)} splits"
-            )
-        return self
-
-
-class Model(Section):
-    """A transformer over a pair: three switches, and its size."""
-
-    input_attention: InputAttention = "causal"
-    """How input positions see each other. Target positions always see the whole input and their own past."""
-    parameters: Literal["shared", "separate"] = "shared"
-    """Whether input and target positions use the same layers; separate stacks start as clones."""
-    memory: Literal["every_layer", "final_layer", "cross_attention"] = "every_layer"
-    """What target positions read of the input: its keys and values layer by layer; its last states through the same
-    weights; or its last states through separate cross-attention (adds parameters)."""
-    layers: Layers = 4
-    """Layers of a stack."""
-    width: Size = 128
-    """Size of a token's state."""
-    heads: Size | None = None
-    """Query heads; width / head_size by default."""
-    head_size: Size = 32
-    """Size of one head, independent of width / heads."""
-    kv_heads: Size | None = None
-    """Key and value heads, shared by groups of query heads; as many as heads by default."""
-    feed_forward: Size | None = None
-    """Hidden size of the gated feed-forward; 8/3 of the width, rounded up to a multiple of 16, by default."""
-    position: Literal["rope"] = "rope"
-    """Position encoding. `rope`: rotary (arXiv 2104.09864)."""
-    rope_base: PositiveFloat = 10000.0
-    """Base of the rotary wavelengths."""
-    init: Literal["fan_in", "zero_residual", "normal_0.02"] = "fan_in"
-    """Starting scale: 1/sqrt(fan-in); the same with zero residual outputs; or 0.02 everywhere."""
-
-    @property
-    def query_heads(self) -> int:
-        """Query heads, the default resolved."""
-        return self.heads or self.width // self.head_size
-
-    @property
-    def key_heads(self) -> int:
-        """Key and value heads, the default resolved."""
-        return self.kv_heads or self.query_heads
-
-    @property
-    def hidden(self) -> int:
-        """Hidden size of the feed-forward, the default resolved."""
-        return self.feed_forward or -(-self.width * 8 // 48) * 16
-
-    @model_validator(mode="after")
-    def _shapes(self) -> "Model":
-        if self.head_size % 2 and self.position == "rope":
-            raise ValueError(
-                f"head_size = {self.head_size}: rope rotates pairs, so it must be even; use {self.head_size + 1}"
-            )
-        if self.heads is None and self.width % self.head_size:
-            raise ValueError(
-                f"width = {self.width}: no multiple of head_size = {self.head_size}; "
-                f"set heads, or a width such as {max(1, round(self.width / self.head_size)) * self.head_size}"
-            )
-        if self.query_heads % self.key_heads:
-            divisors = [n for n in range(1, self.query_heads + 1) if self.query_heads % n == 0]
-            raise ValueError(
-                f"kv_heads = {self.key_heads}: does not divide {self.query_heads} heads; use one of {divisors}"
-            )
-        if self.input_attention == "forward_backward_heads" and self.query_heads % 2:
-            raise ValueError(
-                f'input_attention = "forward_backward_heads": half the heads look back, half ahead, so their number '
-                f"must be even, not {self.query_heads}; set heads = {self.query_heads + 1}"
-            )
-        if self.input_attention == "forward_backward_layers" and self.layers < 2:
-            raise ValueError(
-                'input_attention = "forward_backward_layers": layers look back and ahead in turn; set layers = 2 or more'
             )
         return self
 
@@ -233,7 +167,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits(self) -> "Config":
         window, batch = self.data.window, self.training.batch
-        if self.input_loss and self.model.input_attention != "causal":
+        if self.input_loss and not self.model.looks_back:
             raise ValueError(
                 f'objective.loss_on = "all": input_attention = "{self.model.input_attention}" lets the input see the '
                 'tokens it would predict; use loss_on = "target", or causal input attention'

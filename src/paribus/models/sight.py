@@ -1,0 +1,118 @@
+"""From a visibility rule and a position encoding to what one pass of a model needs: mask, bias and rotation of each layer.
+
+B batch, S input, H query heads, Q queries, K keys.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paribus.models.attention import Mask, mask_of
+from paribus.models.layers import View
+from paribus.models.linear_attention import form_of
+from paribus.models.positions import RelativeBias, Rotary, alibi, rotary_table
+from paribus.models.visibility import DRAWN, RULES, dense_mask
+from paribus.study.architecture import Model
+
+KEPT_MASKS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the pairs of a batch lie: positions count over input and target."""
+
+    input_length: int
+    padding: Tensor | None = None
+    """(B,) empty positions before each input's first token; None where there are none."""
+    seeds: Tensor | None = None
+    """(B,) one of each sequence, for rules drawn per sequence."""
+
+
+class Sight:
+    """What the queries of a model see, pass by pass. Masks that do not depend on the batch are made once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[Any, Mask] = {}
+
+    def rotary(self, start: int, length: int, device: torch.device) -> Rotary | None:
+        """The rotation of positions start .. start + length - 1; None where the encoding does not rotate."""
+        model = self._model
+        if model.position != "rope":
+            return None
+        return rotary_table(model.head_size, model.rope_base, start, length, device)
+
+    def views(
+        self,
+        layout: Layout,
+        queries: range,
+        keys: range,
+        cross: bool,
+        table: RelativeBias | None,
+        device: torch.device,
+    ) -> list[View]:
+        """How each layer's queries see the keys, both ranges of positions of the pair. `cross`: in cross-attention.
+
+        `table`: the learned biases of `t5_relative`. Target positions count from the end of the input under
+        `cross_position = "restart"`, where cross-attention has neither rotation nor bias.
+        """
+        model, split = self._model, layout.input_length
+        restarts = model.memory == "cross_attention" and model.cross_position == "restart"
+        on_target = queries.start >= split
+        shift = split if restarts and on_target else 0
+        rotary, bias = None, None
+        if not (cross and restarts):
+            rotary = self.rotary(queries.start - shift, len(queries), device)
+            at = [torch.arange(part.start - shift, part.stop - shift, device=device) for part in (queries, keys)]
+            if model.position == "alibi":
+                bias = alibi(model.query_heads, *at)
+            elif table is not None:
+                bias = table(*at, looks_ahead=not (restarts and on_target))
+        masks: dict[Any, Mask | None] = {}
+        views = []
+        for layer, rule in enumerate(model.rules):
+            key = self._key(layer)
+            if key not in masks:
+                masks[key] = self._mask(layer, layout, queries, keys, device)
+            own_run = queries == keys and layout.padding is None
+            form = None
+            if model.mixer == "linear" and own_run:
+                form = form_of("causal" if on_target else self._plain(rule, layer), len(queries))
+            views.append(View(rotary, masks[key], bias, form))
+        return views
+
+    def _plain(self, rule: str, layer: int) -> str:
+        """A rule of alternating layers as the layer has it."""
+        if rule == "forward_backward_layers":
+            return "anticausal" if layer % 2 else "causal"
+        return rule
+
+    def _key(self, layer: int) -> Any:
+        """Equal for layers that see alike."""
+        rule = self._model.rules[layer]
+        return self._plain(rule, layer) if rule in RULES else (rule, layer)
+
+    def _mask(self, layer: int, layout: Layout, queries: range, keys: range, device: torch.device) -> Mask | None:
+        """None where every query sees every key."""
+        model, split = self._model, layout.input_length
+        rule = model.rules[layer]
+        to_memory = queries.start >= split and keys.stop <= split
+        if rule in RULES and layout.padding is None and queries.start >= split and (to_memory or len(queries) == 1):
+            return None  # target positions see all of the input and their own past
+        drawn = rule in DRAWN and layout.seeds is not None and queries.start < split
+        key = (self._key(layer), split, queries, keys, device)
+        if not drawn and key in self._known:
+            mask = self._known[key]
+        else:
+            visible = dense_mask(model, layer, split, queries, keys, layout.seeds if drawn else None).to(device)
+            mask = mask_of(visible)
+            if not drawn:
+                if len(self._known) >= KEPT_MASKS:
+                    self._known.clear()
+                self._known[key] = mask
+        if layout.padding is None:
+            return mask
+        there = torch.arange(keys.start, keys.stop, device=device) >= layout.padding[:, None]
+        return mask_of(mask.visible & there[:, None, None, :])
