@@ -1,13 +1,16 @@
-"""Training speed of paribus' arms beside transformers' Llama of equal parameters, interleaved in one process.
+"""Training speed of paribus' arms beside transformers' Llama of equal parameters, step by step in turn.
 
 Width 256, 4 layers, 4 heads, vocabulary 4096, batch 16 x 256, on the `stdlib` corpus, through the product's own trainer.
 `python benchmarks/training_speed.py [--steps 9] [--threads 2] [--eager]` prints a table and one JSON line; ratios are of medians
-of tokens/s. Needs the `dev` extra.
+of tokens/s. The peers run twice: in a process of their own, as a user runs them, and in this one, which keeps freed memory as
+the trainer asks of it (worth about a tenth). Only one process computes at a time. Needs the `dev` extra.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -59,50 +62,36 @@ def llama(compiled: bool, autocast: bool) -> Callable[[torch.Tensor], None]:
     return step
 
 
-def main() -> None:
-    options = argparse.ArgumentParser()
-    options.add_argument("--steps", type=int, default=9)
-    options.add_argument("--warmup", type=int, default=6)
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--eager", action="store_true")
-    chosen = options.parse_args()
-    runtime = Runtime("cpu", fastest_dtype("cpu"), not chosen.eager and can_compile("cpu"), chosen.threads)
-    rates = {name: product_rate(getattr(torch, name)) / 1e9 for name in ("float32", "bfloat16")}
-    prepare_process(runtime)
-    data = Data(window=WINDOW, vocabulary=VOCABULARY)
-    corpus = prepare(data)
-    runs: dict[str, Callable[[], object]] = {}
-    for name, switches in ARMS.items():
-        config = Config(
-            data=data,
-            objective=Objective(loss_on="all" if "all" in name else "target"),
-            model=Model.model_validate({"layers": 4, "width": 256, "head_size": 64, **switches}),
-            training=Training(batch=BATCH, tokens=10**9),
-        )
-        runs[f"paribus {name}"] = Trainer(config, corpus, 0, runtime).step
-    tokens = torch.randint(0, VOCABULARY, (BATCH, WINDOW))
-    peers = {"llama eager float32": (False, False)}
-    if runtime.compile:
-        peers |= {"llama compiled float32": (True, False), "llama compiled autocast": (True, True)}
-    for name, (compiled, autocast) in peers.items():
-        step = llama(compiled, autocast)
-        runs[name] = lambda step=step: step(tokens)  # type: ignore[misc]
+PEERS = {
+    "llama eager float32": (False, False),
+    "llama compiled float32": (True, False),
+    "llama compiled autocast": (True, True),
+}
+
+
+def peers(compiles: bool) -> dict[str, Callable[[], None]]:
+    """A training step of each peer that can run here."""
+    others = OwnProcess(compiles, chosen.threads)
+    for name, step in peers(compiles).items():
+        runs[name] = lambda name=name: others.step(name)  # type: ignore[misc]
+        runs[f"{name}, memory kept"] = step
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(chosen.warmup + chosen.steps):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
+    others.end()
     speed = {name: BATCH * WINDOW / statistics.median(times[chosen.warmup :]) for name, times in seconds.items()}
     all_tokens, gpt = speed["paribus gpt, loss on all"], speed["paribus gpt"]
     print(f"{processor()}, {chosen.threads} threads, {runtime.dtype}, {'compiled' if runtime.compile else 'eager'}")
     print(f"one thread multiplies {rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16")
-    print(f"{'':28} {'tokens/s':>9} {'ratio':>6}")
+    print(f"{'':37} {'tokens/s':>9} {'ratio':>6}")
     ratios = {}
     for name, value in speed.items():
         ratios[name] = all_tokens / value if name.startswith("llama") else value / gpt
         what = "x slower than paribus gpt, loss on all" if name.startswith("llama") else "of paribus gpt"
-        print(f"{name:28} {value:9,.0f} {ratios[name]:6.2f} {what}")
+        print(f"{name:37} {value:9,.0f} {ratios[name]:6.2f} {what}")
     line = {"benchmark": "training_speed", "processor": processor(), "tokens_per_second": speed, "ratios": ratios}
     print(json.dumps({**line, **runtime.as_dict(), "gflops": rates}))
 
