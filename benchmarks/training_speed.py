@@ -3,7 +3,7 @@
 Width 256, 4 layers, 4 heads, vocabulary 4096, batch 16 x 256, on the `stdlib` corpus, through the product's own trainer.
 `python benchmarks/training_speed.py [--steps 9] [--threads 2] [--eager]` prints a table and one JSON line; ratios are of medians
 of tokens/s. The peers run twice: in a process of their own, as a user runs them, and in this one, which keeps freed memory as
-the trainer asks of it (worth about a tenth). Only one process computes at a time. Needs the `dev` extra.
+the trainer asks of it. Only one process computes at a time. Needs the `dev` extra.
 """
 
 import argparse
@@ -71,6 +71,68 @@ PEERS = {
 
 def peers(compiles: bool) -> dict[str, Callable[[], None]]:
     """A training step of each peer that can run here."""
+    tokens = torch.randint(0, VOCABULARY, (BATCH, WINDOW))
+    steps = {name: llama(*how) for name, how in PEERS.items() if compiles or not how[0]}
+    return {name: lambda step=step: step(tokens) for name, step in steps.items()}  # type: ignore[misc]
+
+
+def serve_peers(compiles: bool) -> None:
+    """A process of plain PyTorch: takes a step of the peer that each line of the input names, and says when it is done."""
+    steps = peers(compiles)
+    for line in sys.stdin:
+        steps[line.strip()]()
+        print("done", flush=True)
+
+
+class OwnProcess:
+    """The peers in a process of their own, as a user runs them."""
+
+    def __init__(self, compiles: bool, threads: int) -> None:
+        command = [sys.executable, __file__, "--serve-peers", "--threads", str(threads)]
+        command += [] if compiles else ["--eager"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def step(self, name: str) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(name + "\n")
+        self._process.stdin.flush()
+        if self._process.stdout.readline() != "done\n":
+            raise SystemExit("the peers' process died")
+
+    def end(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--steps", type=int, default=9)
+    options.add_argument("--warmup", type=int, default=6)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--eager", action="store_true")
+    options.add_argument("--serve-peers", action="store_true", help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    compiles = not chosen.eager and can_compile("cpu")
+    if chosen.serve_peers:
+        torch.set_num_threads(chosen.threads)
+        serve_peers(compiles)
+        return
+    runtime = Runtime("cpu", fastest_dtype("cpu"), compiles, chosen.threads)
+    rates = {name: product_rate(getattr(torch, name)) / 1e9 for name in ("float32", "bfloat16")}
+    prepare_process(runtime)
+    data = Data(window=WINDOW, vocabulary=VOCABULARY)
+    corpus = prepare(data)
+    runs: dict[str, Callable[[], object]] = {}
+    for name, switches in ARMS.items():
+        config = Config(
+            data=data,
+            objective=Objective(loss_on="all" if "all" in name else "target"),
+            model=Model.model_validate({"layers": 4, "width": 256, "head_size": 64, **switches}),
+            training=Training(batch=BATCH, tokens=10**9),
+        )
+        runs[f"paribus {name}"] = Trainer(config, corpus, 0, runtime).step
     others = OwnProcess(compiles, chosen.threads)
     for name, step in peers(compiles).items():
         runs[name] = lambda name=name: others.step(name)  # type: ignore[misc]
