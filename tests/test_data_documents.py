@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import corpora
 from paribus.data.documents import BLOCK, WHOLE_FILE, Piece, _between_separators, _blocks, read_pieces
 from paribus.data.sources import find_source
+from paribus.data.tables import Column
 from paribus.errors import DataError
 
 
@@ -23,7 +24,7 @@ def read(path: Path, column: str = "text") -> list[str]:
     """All documents of a corpus, joined from their pieces."""
     found, parts = [], []
     for file in find_source(str(path)).files:
-        for piece in read_pieces(file, column, lambda done: None):
+        for piece in read_pieces(file, (Column("data.text_column", column),), lambda done: None):
             parts.append(piece.data)
             if piece.ends:
                 found.append(b"".join(parts).decode())
@@ -137,7 +138,7 @@ def test_a_large_text_file_of_a_folder_is_cut_into_blocks(tmp_path: Path) -> Non
 def test_a_long_document_between_separators_stays_one(tmp_path: Path) -> None:
     path = corpora.write_separated(tmp_path / "a.txt", ["x" * (3 << 20), "y"])
     (file,) = find_source(str(path)).files
-    pieces = list(read_pieces(file, "text", lambda done: None))
+    pieces = list(read_pieces(file, (Column("data.text_column", "text"),), lambda done: None))
     assert sum(piece.ends for piece in pieces) == 2
     assert max(len(piece.data) for piece in pieces) <= (1 << 20) + 64
 
@@ -158,6 +159,7 @@ BAD_FILES = {
     ),
     "half.jsonl": (b'{"text": "\\ud800"}\n', "half of a surrogate pair"),
     "column.csv": (b"a,b\n1,2\n", "has no column 'text', only 'a', 'b'"),
+    "nameless.tsv": (b"a\tb\n", "set data.text_column to one of these, or to '#1' and so on if no line names the columns"),
     "fields.csv": (b"text,b\n1,2\n1,2,3\n", "line 3 has 3 fields, the header 2"),
     "quote.csv": (b'text,b\n"never closed,2\nx,y\n', "is a quote left open"),
     "fields.tsv": (b"text\tb\n1\n", "line 2 has 1 fields, the header 2"),
@@ -230,7 +232,7 @@ def test_the_standard_library_is_read_without_its_tests_and_site_packages() -> N
 
 
 def test_a_record_longer_than_memory_allows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paribus.data.documents.RECORD", 2 << 20)
+    monkeypatch.setattr("paribus.data.tables.RECORD", 2 << 20)
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "x" * (3 << 20)}))
     with pytest.raises(DataError, match="line 1 is longer than 2 MiB"):
         read(tmp_path / "a.jsonl")

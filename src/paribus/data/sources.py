@@ -1,18 +1,26 @@
-"""Where text comes from: the files of a corpus, their formats, and a hash of what they hold."""
+"""Where text comes from: the files of a corpus, their formats, and a hash of what they hold.
+
+Official splits: where a folder holds tables (jsonl, csv, tsv, parquet), `.txt` or `.text` files whose path below it begins with
+`train` (or `training`) and others that begin with `test`, `tune` (or `tuning`, `valid`, `validation`, `val`, `dev`), these are
+its splits and nothing else in it is read: `train.jsonl`, `test-00001.parquet`, `valid/part.csv`. No letter follows the
+word, so that `testimony.txt` is a text like any other.
+"""
 
 import difflib
 import hashlib
 import json
 import os
 import platform
+import re
 import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from paribus.data.splits import SPLITS, SplitName
 from paribus.errors import DataError
 from paribus.files import read_json, write_json
 
@@ -41,6 +49,12 @@ CHUNK = 1 << 20
 """Bytes read from a file at a time."""
 
 _NOT_STDLIB = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload", "__pycache__"}
+_OFFICIAL: dict[SplitName, str] = {
+    "train": "train(ing)?",
+    "tune": "tun(e|ing)|val(id(ation)?)?|dev",
+    "test": "test",
+}
+_SOURCE_TEXT = (".md", ".rst", ".tex", ".py")
 _REMEMBERED_SIZE = 16 << 20
 _RACY_NANOSECONDS = 2 * 10**9
 
@@ -62,6 +76,8 @@ class TextFile:
     """Bytes on disk."""
     is_document: bool
     """Whether a text file without separators is one document (files of a folder), or is cut into blocks."""
+    split: SplitName | None = None
+    """The split that its name says it is; None where documents are divided by their hash."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,12 @@ class Source:
     name: str
     files: tuple[TextFile, ...]
     skipped: int
-    """Files of the folder that are in no format that can be read."""
+    """Files of the folder that are not read: in no format that can be, no tables where pairs are read, or in no split."""
+
+    @property
+    def official(self) -> list[SplitName]:
+        """The splits that have files of their own."""
+        return [name for name in SPLITS if any(file.split == name for file in self.files)]
 
     @property
     def size(self) -> int:
@@ -79,18 +100,21 @@ class Source:
         return sum(file.size for file in self.files)
 
 
-def find_source(corpus: str) -> Source:
+def find_source(corpus: str, pairs: bool = False) -> Source:
     """Find the files of `corpus`: `stdlib`, a file, or a folder (recursively, hidden files left out).
 
+    With `pairs` the text files of a folder are left out: only tables have an input and a target.
     Raises DataError if nothing is there, or nothing that can be read.
     """
     if corpus == "stdlib":
+        if pairs:
+            raise _no_pairs("data.corpus = 'stdlib'")
         return _stdlib()
     if corpus.startswith("hf:"):
         raise DataError(f"data.corpus = {corpus!r}: save the data set as parquet or jsonl, and give the path of that")
     path = Path(corpus).expanduser()
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, pairs)
     if path.is_file():
         found = _text_file(path, str(path), is_document=False)
         if found is None:
@@ -99,6 +123,8 @@ def find_source(corpus: str) -> Source:
             )
         if found.size == 0:
             raise DataError(f"{path} is empty: give a file that holds text")
+        if pairs and found.format == "text":
+            raise _no_pairs(str(path))
         return Source(path.name, (found,), 0)
     if path.exists():
         raise DataError(f"{path} is neither a file nor a folder: give one of these")
@@ -116,7 +142,7 @@ def content_hash(source: Source, remembered: Path, progress: Progress = silent) 
         progress("hashing", done, total)
         with _reading(file.name):
             digest = _file_hash(file.path, remembered)
-        lines.append(f"{file.format} {file.compression} {file.is_document} {digest}")
+        lines.append(f"{file.format} {file.compression} {file.is_document} {file.split} {digest}")
         done += file.size
     progress("hashing", done, total)
     return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=16).hexdigest()
@@ -153,7 +179,12 @@ def _stdlib() -> Source:
     return Source(f"stdlib of Python {platform.python_version()}", tuple(files), 0)
 
 
-def _folder(root: Path) -> Source:
+def _no_pairs(what: str) -> DataError:
+    mend = "give jsonl, csv, tsv or parquet with data.input_column and data.target_column"
+    return DataError(f"{what} is text, which has no pairs of input and target: {mend}")
+
+
+def _folder(root: Path, pairs: bool) -> Source:
     files, skipped = [], 0
 
     def stop(error: OSError) -> None:
@@ -173,9 +204,31 @@ def _folder(root: Path) -> Source:
     if not files:
         raise DataError(f"{root} holds no file with one of the suffixes {_suffixes()}")
     files.sort(key=lambda file: file.path.relative_to(root).as_posix())
+    if pairs:
+        tables = [file for file in files if file.format != "text"]
+        if not tables:
+            raise _no_pairs(f"{root}: each of its {len(files)} files")
+        skipped += len(files) - len(tables)
+        files = tables
+    split = [file for file in (_with_split(file, root) for file in files) if file.split]
+    if {"train"} < {file.split for file in split}:
+        skipped += len(files) - len(split)
+        files = split
     if not any(file.size for file in files):
         raise DataError(f"{root}: all its files are empty: give files that hold text")
     return Source(root.resolve().name, tuple(files), skipped)
+
+
+def _with_split(file: TextFile, root: Path) -> TextFile:
+    """The file with the split that its path below `root` begins with, if any."""
+    if Path(file.path.name.removesuffix(file.path.suffix) if file.compression else file.path).suffix in _SOURCE_TEXT:
+        return file
+    first, *below = file.path.relative_to(root).parts
+    for name, pattern in _OFFICIAL.items():
+        if re.match(rf"({pattern})(?![^\W\d_])", first, re.IGNORECASE):
+            # A file that is a whole split holds more than one document.
+            return replace(file, split=name, is_document=bool(below))
+    return file
 
 
 def _text_file(path: Path, name: str, is_document: bool) -> TextFile | None:

@@ -1,4 +1,8 @@
-"""Text to token ids and back, without loss: byte-level BPE, or plain bytes (the same BPE without a merge)."""
+"""Text to token ids and back: byte-level BPE, plain bytes (the same BPE without a merge), or whole words.
+
+The first two lose nothing. Words are what lies between blanks (Unicode's White_Space): text whose words are separated by single
+spaces comes back as it was, other text with single spaces. A word that training did not hold becomes `<|unknown|>`.
+"""
 
 import itertools
 import re
@@ -17,6 +21,12 @@ END = "<|end|>"
 """The token that ends every document; its id is 0."""
 PIECE = 64 << 10
 """Bytes encoded in one call: the memory of a call grows with a hundred times its text."""
+UNKNOWN = "<|unknown|>"
+"""The token of a word that the training split does not hold; its id is 1, and it counts as no bytes."""
+LONGEST_WORD = 1 << 10
+"""Characters of the longest word that gets an id."""
+MOST_WORDS = 1_000_000
+"""Distinct words that get an id, at most."""
 SMALLEST = 257
 """Ids that a lossless tokenizer cannot do without: 256 bytes and the end."""
 
@@ -26,6 +36,8 @@ _LONGEST_RUN = 128
 _CUT_SEARCH = 4 << 10
 _WORD = re.compile(r" ?[^\W\d_]{1,32}| ?\d+| ?[^\s\w]+|\s+|_+")
 _LONG_RUN = re.compile(rf"\S{{{_LONGEST_RUN}}}")
+# Python counts the separators U+001C to U+001F as blanks, Unicode and the tokenizers library do not.
+_BETWEEN_BLANKS = re.compile(r"(?:\S|[\x1c-\x1f])+")
 _WORD_END = re.compile(rb"[^ \n\t\r](?=[ \n])")
 
 
@@ -33,6 +45,8 @@ class Tokenizer:
     """Token ids of text, and text of token ids. Text that reads `<|end|>` is text, not the end of a document."""
 
     end = 0
+    joint = ""
+    """What stands between texts that are decoded apart."""
 
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
         self.bpe = bpe
@@ -47,12 +61,13 @@ class Tokenizer:
         self.vocabulary = len(ids)
         """Number of token ids."""
         self.token_bytes: npt.NDArray[np.int64] = np.array([len(token) for token in self._bytes], dtype=np.int64)
-        """Bytes of text that each id stands for (vocabulary,); 0 for the end."""
+        """Bytes of text that each id stands for (vocabulary,); 0 for the end. A word counts with one blank."""
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         """Read a `tokenizer.json`."""
-        return cls(tokenizers.Tokenizer.from_file(str(path)))
+        stored = tokenizers.Tokenizer.from_file(str(path))
+        return WordTokenizer(stored) if isinstance(stored.model, models.WordLevel) else Tokenizer(stored)
 
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`, as the tokenizers and transformers libraries read it."""
@@ -75,6 +90,44 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids; ends are left out, bytes that are no UTF-8 become U+FFFD."""
         return b"".join(self._bytes[number] for number in ids).decode(errors="replace")
+
+
+class WordTokenizer(Tokenizer):
+    """One id for each word of the training split, after those of the end and of unknown words."""
+
+    unknown = 1
+    joint = " "
+
+    def __init__(self, words: tokenizers.Tokenizer) -> None:
+        # Not the base's: that reads the ids as byte-level BPE.
+        self.bpe = words
+        words.encode_special_tokens = True
+        self._ids = words.get_vocab(with_added_tokens=True)
+        self._words = [""] * len(self._ids)
+        for word, number in self._ids.items():
+            self._words[number] = word
+        # Text that spells a special token is a word like any other, and an unknown one.
+        del self._ids[END], self._ids[UNKNOWN]
+        self.vocabulary = len(self._words)
+        self.token_bytes = np.array([len(word.encode()) + 1 for word in self._words], dtype=np.int64)
+        self.token_bytes[[self.end, self.unknown]] = 0
+
+    def encode_pieces(self, pieces: Sequence[bytes]) -> list[npt.NDArray[np.int64]]:
+        """Token ids of the words of each piece of UTF-8; no word may be cut by the end of a piece."""
+        ids, unknown = self._ids, self.unknown
+        return [
+            np.array([ids.get(word, unknown) for word in split_words(piece.decode())], dtype=np.int64)
+            for piece in pieces
+        ]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Words of token ids with single spaces; ends are left out."""
+        return " ".join(self._words[number] for number in ids if number != self.end)
+
+
+def split_words(text: str) -> list[str]:
+    """What lies between blanks."""
+    return _BETWEEN_BLANKS.findall(text)
 
 
 def cut_pieces(read: Callable[[int, int], bytes], offset: int, size: int) -> Iterator[bytes]:
@@ -133,6 +186,29 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     )
     bpe.train_from_iterator(_until_too_many_words(texts), trainer)
     return Tokenizer(bpe)
+
+
+def train_words(texts: Iterable[str]) -> WordTokenizer:
+    """Give an id to every word of `texts`, in alphabetical order.
+
+    Raises DataError where there are more than a million words, or one of more than 1,024 characters: such text is not made
+    of words.
+    """
+    words: set[str] = set()
+    for text in texts:
+        words.update(split_words(text))
+        if len(words) > MOST_WORDS:
+            raise DataError(f"data.tokenizer = 'words': more than {MOST_WORDS:,} distinct words: use 'bpe'")
+    words -= {END, UNKNOWN}
+    longest = max(words, key=len, default="")
+    if len(longest) > LONGEST_WORD:
+        fault = f"the word {longest[:20]!r}… has {len(longest)} characters, more than {LONGEST_WORD}"
+        raise DataError(f"data.tokenizer = 'words': {fault}: use 'bpe'")
+    vocabulary = {word: number for number, word in enumerate([END, UNKNOWN, *sorted(words)])}
+    made = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=UNKNOWN))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens([END, UNKNOWN])
+    return WordTokenizer(made)
 
 
 def _short_runs(text: str) -> list[str]:

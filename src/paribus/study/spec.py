@@ -36,6 +36,8 @@ class Data(Section):
     vocabulary: Size = 4096
     """Number of token ids of the BPE, the end of a document included; special tokens come on top. Ignored by `bytes` and
     `words`, which have their own."""
+    special_tokens: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Ids above the text's own for start, mask, modes and sentinels; by default as many as the objectives of the arms need."""
     examples: Count = 20_000
     """Examples that a task generates, all splits together; those that happen to be equal are kept once."""
     task_length: Size | None = None
