@@ -125,7 +125,7 @@ def _recall(draw: Draw, length: int, symbols: int) -> Iterator[Example]:
 
 def queries_of(length: int) -> int:
     """Queries that `recall` asks about `length` pairs."""
-    return max(1, length // 2)
+    return length
 
 
 def _question(early: bool) -> Make:
