@@ -213,5 +213,8 @@ class Layer(Typed):
         x = x + read if self.pre else self.attention_norm.exact(x + read)
         if crossed is not None:
             norm = self.attention_norm if self.tied else self.cross_attention_norm
-            x = self._block(x, norm, lambda h: self.reader(h, cross_view or View(), crossed, None))
+            y = self._block(x, norm, lambda h: self.reader(h, cross_view or View(), crossed, None))
+            alive = cross_view.mask.alive if cross_view and cross_view.mask else None
+            # Where there is nothing to read there is no block, as with an empty input: no bias, no norm.
+            x = y if alive is None else torch.where(alive.any(-3), y, x)
         return self._block(x, self.feed_forward_norm, self.feed_forward), own

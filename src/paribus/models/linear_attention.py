@@ -121,9 +121,10 @@ def _causal(query: tuple[Tensor, Tensor], keys: State) -> tuple[Tensor, Tensor]:
     above = ((rotated_query @ rotated.transpose(-1, -2)) * triangle) @ value
     below = ((plain_query @ plain.transpose(-1, -2)) * triangle).sum(-1, keepdim=True)
     outer, total = rotated.transpose(-1, -2) @ value, plain.sum(3)
-    # The state before each chunk: the sum over those to its left.
-    above = above + rotated_query @ (outer.cumsum(2) - outer)
-    below = below + plain_query @ (total.cumsum(2) - total)[..., None]
+    # The state before each chunk: the sum over those to its left. (A sum over all up to it, less itself, would round with
+    # what lies ahead, and so let its bits through.)
+    above = above + rotated_query @ F.pad(outer[:, :, :-1], (0, 0, 0, 0, 1, 0)).cumsum(2)
+    below = below + plain_query @ F.pad(total[:, :, :-1], (0, 0, 1, 0)).cumsum(2)[..., None]
     return (part.flatten(2, 3)[:, :, :length] for part in (above, below))  # type: ignore[return-value]
 
 

@@ -22,9 +22,10 @@ Rotary = tuple[Tensor, Tensor]
 @lru_cache(maxsize=64)
 def rotary_table(head_size: int, base: float, start: int, length: int, device: torch.device) -> Rotary:
     """Cosines and sines of positions start .. start + length - 1, each (length, head_size / 2), float32."""
-    frequency = base ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
-    angle = torch.arange(start, start + length, dtype=torch.float64)[:, None] * frequency
-    return angle.cos().float().to(device), angle.sin().float().to(device)
+    with torch.inference_mode(False):  # kept for training too
+        frequency = base ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
+        angle = torch.arange(start, start + length, dtype=torch.float64)[:, None] * frequency
+        return angle.cos().float().to(device), angle.sin().float().to(device)
 
 
 def rotate(x: Tensor, rotary: Rotary | None) -> Tensor:

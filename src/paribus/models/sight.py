@@ -101,17 +101,18 @@ class Sight:
         to_memory = queries.start >= split and keys.stop <= split
         if rule in RULES and layout.padding is None and queries.start >= split and (to_memory or len(queries) == 1):
             return None  # target positions see all of the input and their own past
-        drawn = rule in DRAWN and layout.seeds is not None and queries.start < split
+        seeds = layout.seeds if rule in DRAWN and queries.start < split else None
+        # Only these know more of a position than its distance to others, so that it matters where a padded input begins.
+        places = (rule in DRAWN and queries.start < split) or rule not in RULES
+        if seeds is not None or (places and layout.padding is not None):
+            return mask_of(dense_mask(model, layer, split, queries, keys, seeds, layout.padding).to(device))
         key = (self._key(layer), split, queries, keys, device)
-        if not drawn and key in self._known:
-            mask = self._known[key]
-        else:
-            visible = dense_mask(model, layer, split, queries, keys, layout.seeds if drawn else None).to(device)
-            mask = mask_of(visible)
-            if not drawn:
-                if len(self._known) >= KEPT_MASKS:
-                    self._known.clear()
-                self._known[key] = mask
+        if key not in self._known:
+            if len(self._known) >= KEPT_MASKS:
+                self._known.clear()
+            with torch.inference_mode(False):  # kept for training too
+                self._known[key] = mask_of(dense_mask(model, layer, split, queries, keys).to(device))
+        mask = self._known[key]
         if layout.padding is None:
             return mask
         there = torch.arange(keys.start, keys.stop, device=device) >= layout.padding[:, None]

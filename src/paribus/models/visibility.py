@@ -26,7 +26,7 @@ class Place:
     layer: int
     query: Tensor
     key: Tensor
-    input_length: int
+    input_length: int | Tensor
     heads: int
     seed: Tensor | int = 0
     """Of the sequence: the same in all heads and layers."""
@@ -183,28 +183,40 @@ def rule_is_drawn(model: Model) -> bool:
 
 
 def dense_mask(
-    model: Model, layer: int, input_length: int, queries: range, keys: range, seeds: Tensor | None = None
+    model: Model,
+    layer: int,
+    input_length: int,
+    queries: range,
+    keys: range,
+    seeds: Tensor | None = None,
+    padding: Tensor | None = None,
 ) -> Tensor:
     """The rule of a layer as booleans, True where the query sees the key; queries and keys are ranges of positions.
 
-    Returns (heads, queries, keys), or with `seeds` (B,), one of each sequence, (B, heads, queries, keys). Without seeds a
-    drawn rule is shown as the sequence of seed 0 has it.
+    Returns (heads, queries, keys), or with `seeds` or `padding` (B,), one of each sequence, (B, heads, queries, keys). Without
+    seeds a drawn rule is shown as the sequence of seed 0 has it. With `padding`, empty positions before each input, the rule
+    counts positions from the first token, so that a sequence sees the same in every batch; nobody sees the empty ones.
     """
     heads = model.query_heads
-    device = None if seeds is None else seeds.device
+    per_sequence = [each for each in (seeds, padding) if each is not None]
+    device = per_sequence[0].device if per_sequence else None
+    first = 0 if padding is None else padding[:, None, None, None]
+    key = torch.arange(keys.start, keys.stop, device=device)[None, None, :] - first
     place = Place(
         head=torch.arange(heads, device=device)[:, None, None],
         layer=layer,
-        query=torch.arange(queries.start, queries.stop, device=device)[None, :, None],
-        key=torch.arange(keys.start, keys.stop, device=device)[None, None, :],
-        input_length=input_length,
+        query=torch.arange(queries.start, queries.stop, device=device)[None, :, None] - first,
+        key=key,
+        input_length=input_length - first,
         heads=heads,
         seed=0 if seeds is None else seeds[:, None, None, None],
         window=model.attention_window or 0,
     )
-    shape = (heads, len(queries), len(keys))
     seen = rule_of(model, layer)(place)
-    return seen.expand(shape if seeds is None else (len(seeds), *shape)).contiguous()
+    if padding is not None:
+        seen = seen & (key >= 0)
+    shape = (heads, len(queries), len(keys))
+    return seen.expand((len(per_sequence[0]), *shape) if per_sequence else shape).contiguous()
 
 
 def square_mask(model: Model, layer: int, input_length: int, target_length: int) -> Tensor:
