@@ -70,3 +70,34 @@ def test_fewer_than_three_distinct_documents_are_refused() -> None:
     hashes, _ = random_documents(2, 0)
     with pytest.raises(DataError, match="2 distinct documents, but train, tune and test need one each"):
         divide(hashes[[0, 1, 1, 0]], np.array([5, 7, 7, 5]), 0.1, 0.1)
+
+
+@given(st.integers(0, 1000), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_keys_stay_together_and_official_splits_stay_as_they_are(seed: int, tune: bool, test: bool) -> None:
+    generator = np.random.default_rng(seed)
+    hashes, sizes = random_documents(120, seed, repeats=30)
+    keys = np.stack([hashes[:, 0] % np.uint64(17), np.zeros(len(hashes), dtype=np.uint64)], axis=1)
+    official = generator.choice([0] + [1] * tune + [2] * test, len(hashes)).astype(np.int8)
+    given_splits = set(official.tolist())
+    division = divide(hashes, sizes, 0.1, 0.1, keys, official if tune or test else None)
+    parts = [{hashes[i].tobytes() for i in part} for part in division[:3]]
+    assert all(parts)
+    assert len(parts[0] | parts[1] | parts[2]) == sum(map(len, division[:3])) == 120
+    for split in range(1, 3):
+        if split in given_splits:
+            # All that later splits do not hold too.
+            own = {hashes[i].tobytes() for i in np.flatnonzero(official == split)}
+            later = {hashes[i].tobytes() for i in np.flatnonzero(official > split)}
+            assert parts[split] == own - later
+    free = [part for number, part in enumerate(division[:3]) if number == 0 or number not in given_splits]
+    of_key = [set(keys[part, 0].tolist()) for part in free]
+    assert sum(map(len, of_key)) == len(set.union(*of_key))
+
+
+def test_training_files_without_enough_for_the_missing_splits_are_refused() -> None:
+    hashes, sizes = random_documents(4, 0)
+    with pytest.raises(DataError, match="1 distinct document, but train and tune need one each"):
+        divide(hashes, sizes, 0.1, 0.1, None, np.array([0, 2, 2, 2], dtype=np.int8))
+    with pytest.raises(DataError, match="0 distinct documents, but train needs one"):
+        divide(hashes[[0, 1, 0, 1]], sizes, 0.1, 0.1, None, np.array([0, 0, 1, 2], dtype=np.int8))

@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import corpora
-from paribus.data.tokenizer import END, PIECE, SMALLEST, Tokenizer, byte_tokenizer, cut_pieces, train_bpe
+from paribus.data.tokenizer import (
+    END,
+    PIECE,
+    SMALLEST,
+    UNKNOWN,
+    Tokenizer,
+    byte_tokenizer,
+    cut_pieces,
+    train_bpe,
+    train_words,
+)
 from paribus.errors import DataError
 
 TEXTS = corpora.documents(60)
@@ -117,3 +127,47 @@ def test_a_small_corpus_gives_the_vocabulary_it_can() -> None:
 def test_a_vocabulary_without_room_for_all_bytes_is_refused() -> None:
     with pytest.raises(DataError, match=r"data\.vocabulary = 256: .* at least 257"):
         train_bpe(TEXTS, 256)
+
+
+WORDS = train_words(["the cat sat on the mat", "naïve 语言\tthe dog", f"a {END} b"])
+
+
+@given(st.lists(st.sampled_from(["the", "cat", "naïve", "语言", "dog"]), min_size=1))
+def test_words_between_single_spaces_come_back_as_they_were(words: list[str]) -> None:
+    text = " ".join(words)
+    ids = WORDS.encode(text)
+    assert len(ids) == len(words)
+    assert WORDS.decode(ids) == text
+    assert WORDS.token_bytes[ids].sum() == len(text.encode()) + 1
+
+
+def test_an_unknown_word_and_one_that_spells_a_special_token_are_the_unknown_token() -> None:
+    ids = WORDS.encode(f"the bird {END} sat")
+    assert ids.tolist()[1:3] == [WORDS.unknown] * 2
+    assert WORDS.decode(ids) == f"the {UNKNOWN} {UNKNOWN} sat"
+    assert WORDS.token_bytes[[WORDS.end, WORDS.unknown]].tolist() == [0, 0]
+
+
+def test_every_word_has_one_id_in_alphabetical_order() -> None:
+    words = sorted({"the", "cat", "sat", "on", "mat", "naïve", "语言", "dog", "a", "b"})
+    assert [WORDS.decode([number]) for number in range(2, WORDS.vocabulary)] == words
+
+
+def test_transformers_reads_words_as_we_do(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    WORDS.save(tmp_path / "tokenizer.json")
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.load(tmp_path / "tokenizer.json")
+    for text in ("the cat  sat", "naïve\n语言\u3000dog", "a\x1cb the", "unheard of"):
+        assert theirs(text)["input_ids"] == ours.encode(text).tolist()
+        assert theirs.decode(theirs(text)["input_ids"]) == ours.decode(ours.encode(text))
+    assert theirs.vocab_size == ours.vocabulary
+
+
+def test_text_that_is_not_made_of_words_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="has 2000 characters, more than 1024: use 'bpe'"):
+        train_words(["x" * 2000])
+    monkeypatch.setattr("paribus.data.tokenizer.MOST_WORDS", 100)
+    with pytest.raises(DataError, match="more than 100 distinct words: use 'bpe'"):
+        train_words(" ".join(map(str, range(50 * n, 50 * n + 50))) for n in range(3))
