@@ -13,6 +13,7 @@ ORDER = [
     ("errors", "files"),
     ("study",),
     ("data", "models"),
+    ("checkpoints",),
     ("study.audit",),
     ("training",),
     ("evaluation",),

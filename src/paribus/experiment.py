@@ -54,7 +54,7 @@ class Outcome:
 def prepare_study(study: spec.Study, progress: Progress | None = None) -> Prepared:
     """Plan the study, prepare its text (built once, then cached) and audit it. Trains nothing."""
     plan = build_plan(study)
-    corpus = prepare(study.data, progress)
+    corpus = prepare(plan.data, progress)
     return Prepared(study, plan, corpus, audit(plan, corpus))
 
 
@@ -80,6 +80,7 @@ def run_study(
     files.write_json(out / "plan.json", ready.plan.to_dict())
     files.write_json(out / "audit.json", ready.audit)
     files.write_json(out / "data.json", ready.corpus.summary())
+    ready.corpus.tokenizer.save(out / "tokenizer.json")
     runtime, workers = runtimes(out, ready.plan, ready.audit, workers, command)
     plan = {"plan": ready.plan, "runtime": runtime, "workers": workers, "out": out}
     listen({"event": "planned", "finished": results(out, ready.plan), **plan})
