@@ -125,7 +125,7 @@ def _causal(query: tuple[Tensor, Tensor], keys: State) -> tuple[Tensor, Tensor]:
     # what lies ahead, and so let its bits through.)
     above = above + rotated_query @ F.pad(outer[:, :, :-1], (0, 0, 0, 0, 1, 0)).cumsum(2)
     below = below + plain_query @ F.pad(total[:, :, :-1], (0, 0, 1, 0)).cumsum(2)[..., None]
-    return (part.flatten(2, 3)[:, :, :length] for part in (above, below))  # type: ignore[return-value]
+    return above.flatten(2, 3)[:, :, :length], below.flatten(2, 3)[:, :, :length]
 
 
 def form_of(rule: str, length: int) -> Form:
