@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paribus.data.store import prepare
-from paribus.data.tasks import TASKS, Draw, TaskSource, find_task, least_squares, queries_of, value_of
+from paribus.data.tasks import TASKS, Draw, TaskSource, find_task, least_squares, value_of
 from paribus.errors import DataError
 from paribus.study.spec import Data
 
@@ -63,7 +63,7 @@ def test_inputs_have_the_declared_length_and_symbols() -> None:
         "copy": 5,
         "reverse": 5,
         "addition": 11,
-        "recall": 10 + 1 + queries_of(5),
+        "recall": 16,
         "early_question": 12,
         "late_question": 12,
         "regression": 11,

@@ -115,17 +115,10 @@ def _addition(draw: Draw, length: int, symbols: int) -> Iterator[Example]:
 
 
 def _recall(draw: Draw, length: int, symbols: int) -> Iterator[Example]:
-    queries = queries_of(length)
     keys, values = draw.distinct(length, symbols).tolist(), draw.integers(length, symbols).tolist()
-    for key, value, asked in zip(keys, values, draw.distinct(queries, length).tolist(), strict=True):
-        yield Example(
-            f"{_facts(key, value)} ? {_words((key[i] for i in asked), 'k')}", _words((value[i] for i in asked), "v")
-        )
-
-
-def queries_of(length: int) -> int:
-    """Queries that `recall` asks about `length` pairs."""
-    return length
+    for key, value, order in zip(keys, values, draw.distinct(length, length).tolist(), strict=True):
+        queries = _words((key[i] for i in order), "k")
+        yield Example(f"{_facts(key, value)} ? {queries}", _words((value[i] for i in order), "v"))
 
 
 def _question(early: bool) -> Make:
@@ -193,7 +186,7 @@ TASKS: dict[str, Task] = {
         "the base",
     ),
     "recall": Task(
-        "multi-query associative recall (after arXiv 2312.04927): pairs of key and value, then half as many distinct keys, "
+        "multi-query associative recall (after arXiv 2312.04927): pairs of key and value, then the keys in another order, "
         "whose values are the target",
         _recall,
         8,
