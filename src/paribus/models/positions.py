@@ -56,9 +56,10 @@ def alibi_slopes(heads: int) -> Tensor:
 
 
 def alibi(heads: int, queries: Tensor, keys: Tensor) -> Tensor:
-    """Minus slope times distance: (H, Q, K). Above the diagonal, where the input looks ahead, the distance counts alike: it is |q - k|.
+    """Minus slope times distance: (H, Q, K). Above the diagonal, where the input looks ahead, the distance is |q - k| too.
 
-    So a key two positions ahead is as far as one two positions back, and bidirectional and mixed heads stay comparable with causal ones.
+    So a key two positions ahead is as far as one two positions back, and bidirectional and mixed heads stay comparable with
+    causal ones.
     """
     distance = (queries[:, None] - keys[None, :]).abs()
     return -alibi_slopes(heads).to(queries.device)[:, None, None] * distance
@@ -67,8 +68,8 @@ def alibi(heads: int, queries: Tensor, keys: Tensor) -> Tensor:
 def t5_bucket(relative: Tensor, buckets: int, furthest: int, looks_ahead: bool) -> Tensor:
     """The bucket of key position minus query position (arXiv 1910.10683, 2.1).
 
-    With `looks_ahead` half of the buckets are for keys ahead. Within a half, small distances have a bucket each, larger ones share
-    buckets whose width grows with the distance, up to `furthest`.
+    With `looks_ahead` half of the buckets are for keys ahead. Within a half, small distances have a bucket each, larger ones
+    share buckets whose width grows with the distance, up to `furthest`.
     """
     offset = torch.zeros_like(relative)
     if looks_ahead:

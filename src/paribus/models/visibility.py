@@ -150,7 +150,10 @@ def window_heads(at: Place) -> Tensor:
 
 
 def _mix(value: Tensor) -> Tensor:
-    """A bijection of 32 bits that looks random (the finaliser of MurmurHash3), within int64, so that nothing overflows."""
+    """A bijection of 32 bits that looks random (T. Mueller's hash: two rounds as in MurmurHash3's finaliser).
+
+    Its multiplier is small enough for int64, so that nothing overflows.
+    """
     for multiplier in (0x45D9F3B, 0x45D9F3B):
         value = ((value ^ (value >> 16)) * multiplier) & 0xFFFFFFFF
     return value ^ (value >> 16)
