@@ -96,11 +96,11 @@ def conclude(out: Path, plan: Plan, confidence: float, audited: dict[str, Any]) 
     found = results(out, plan)
     audited = recorded(audited, plan, found)
     files.write_json(out / "audit.json", audited)
-    losses: dict[str, dict[int, Any]] = {arm.name: {} for arm in plan.arms}
+    scores: dict[str, dict[int, Any]] = {arm.name: {} for arm in plan.arms}
     for trial in plan.trials:
         if found.get(trial.id, {}).get("status") == "done":
-            losses[trial.arm][trial.seed] = load_file(out / "trials" / trial.id / "test_losses.safetensors")["nats"]
+            scores[trial.arm][trial.seed] = load_file(out / "trials" / trial.id / "test_losses.safetensors")
     windows = load_file(out / "test_windows.safetensors")
-    verdicts = judge([claim.model_dump(mode="json") for claim in plan.claims], losses, windows, confidence)
+    verdicts = judge([claim.model_dump(mode="json") for claim in plan.claims], scores, windows, confidence)
     files.write_json(out / "verdicts.json", verdicts)
     return Outcome(out, build_report(out), verdicts, audited)

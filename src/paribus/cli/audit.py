@@ -34,7 +34,7 @@ def show_audit(study: spec.Study, as_json: bool) -> None:
     """Prepare the study's text, audit its plan and print the result. Raises AuditError if the audit fails."""
     plan = build_plan(study)
     with preparation() as report:
-        corpus = prepare(study.data, report)
+        corpus = prepare(plan.data, report)
     result = audit(plan, corpus)
     if as_json:
         print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))

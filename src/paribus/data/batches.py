@@ -1,21 +1,23 @@
 """Batches as a pure function of (seed, step): the same for every arm, number of workers and resume."""
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from paribus.data.counters import stable_key, uniforms
-from paribus.data.objectives import IGNORE, OBJECTIVES, input_lengths
-from paribus.data.splits import SplitName
+import paribus.data.denoising  # noqa: F401 - registers its objectives
+from paribus.data.counters import random_bits, stable_key, uniforms
+from paribus.data.objectives import IGNORE, OBJECTIVES, Ints, Pairs, Text, with_input_loss
+from paribus.data.specials import Specials
 from paribus.data.store import Corpus, Split
-from paribus.data.windows import TrainingWindows, Windows, evaluation_windows
+from paribus.data.supervised import Documents, Epochs
+from paribus.data.windows import TrainingWindows, Windows, too_short, what_needs
+from paribus.study.shapes import Shape, shapes_of
 from paribus.study.spec import Data, Objective
-
-Ints = npt.NDArray[np.int64]
 
 HASHED_STEPS = 10_000
 """Steps that the hash of a plan covers, at most."""
@@ -26,7 +28,7 @@ _DRAWN_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B pairs with the same split: S input tokens, T target positions; all arrays are int64."""
+    """B pairs of one shape: S input tokens, T target positions; all arrays are int64."""
 
     input: Ints
     """(B, S)"""
@@ -35,11 +37,17 @@ class Batch:
     labels: Ints
     """(B, T) tokens predicted, or -1."""
     input_labels: Ints | None
-    """(B, S) tokens predicted by input positions, or -1; None under `loss_on = "target"`."""
+    """(B, S) tokens predicted by input positions, or -1; None where no loss is taken on the input."""
+    padding: Ints | None
+    """(B,) empty positions before each input; None where there are none."""
+    seeds: Ints
+    """(B,) one of each sequence, below 2**31, for visibility drawn per sequence."""
     windows: Ints
     """(B,) start of each window in the tokens of its split."""
     documents: Ints
     """(B,) document of each window in its split."""
+    input_weight: float = 1.0
+    """Weight of an input position's loss; a target position's is 1."""
 
     @property
     def target_tokens(self) -> int:
@@ -48,179 +56,213 @@ class Batch:
 
     @property
     def loss_tokens(self) -> int:
-        """Tokens that are predicted, on the target and, under `loss_on = "all"`, on the input."""
+        """Tokens that are predicted, on the target and on the input."""
         on_input = 0 if self.input_labels is None else int((self.input_labels != IGNORE).sum())
         return self.target_tokens + on_input
 
     @property
     def seen_tokens(self) -> int:
         """Tokens read, input and target together, padding excluded."""
-        return self.input.size + self.target_tokens
+        empty = 0 if self.padding is None else int(self.padding.sum())
+        return self.input.size - empty + self.target_tokens
 
 
 def batch_hash(previous: str, batch: Batch) -> str:
     """Chain: the hash of all batches so far from that of those before (at first the empty string) and the next."""
     digest = hashlib.blake2b(previous.encode(), digest_size=16)
-    for array in (batch.input, batch.target, batch.labels, batch.input_labels):
+    for name in ("input", "target", "labels", "input_labels", "padding", "seeds"):
+        array = getattr(batch, name)
         if array is not None:
-            digest.update(f"{array.shape}".encode())
+            digest.update(f"{name}{array.shape}".encode())
             digest.update(array.astype("<i4").tobytes())
     return digest.hexdigest()
 
 
-class _Pairing:
-    """Windows of one split to batches."""
+def sequence_seeds(key: npt.NDArray[np.uint64] | np.uint64, numbers: npt.ArrayLike) -> Ints:
+    """Seeds of sequences, below 2**31."""
+    return (random_bits(key, numbers) >> np.uint64(33)).astype(np.int64)
 
-    def __init__(self, split: Split, data: Data, objective: Objective, loss_on_input: bool) -> None:
-        self._tokens = split.tokens
-        self._columns = np.arange(data.window + 1)
-        self._objective = OBJECTIVES[objective.name]
-        self._loss_on_input = loss_on_input
 
-    def batch(self, windows: Windows, input_length: int) -> Batch:
-        """One batch of windows (B,) with one split."""
-        documents, starts, lengths = windows
-        places = starts[:, None] + np.minimum(self._columns, lengths[:, None] - 1)
-        text = self._tokens[places].astype(np.int64)
-        pairs = self._objective(text, lengths, input_length, self._loss_on_input)
-        return Batch(*pairs, windows=starts, documents=documents)
+class Reader:
+    """Windows of one split to pairs."""
+
+    def __init__(self, split: Split, objective: Objective, specials: Specials) -> None:
+        self._tokens, self._objective, self._specials = split.tokens, objective, specials
+
+    def text(self, windows: Windows, tokens: int, keys: npt.NDArray[np.uint64]) -> Text:
+        """Windows (B,) as rows of `tokens` tokens."""
+        places = windows.starts[:, None] + np.minimum(np.arange(tokens), windows.lengths[:, None] - 1)
+        return Text(self._tokens[places].astype(np.int64), windows.lengths, keys)
+
+    def pairs(self, windows: Windows, shape: Shape, keys: npt.NDArray[np.uint64]) -> Pairs:
+        """The pairs of windows (B,) of one shape, from random bits of each (B,)."""
+        text = self.text(windows, shape.tokens, keys)
+        return OBJECTIVES[self._objective.name](text, shape, self._objective, self._specials)
+
+
+class _Plan(Protocol):
+    """What the two ways of drawing, windows of text and whole documents, have in common."""
+
+    left_out: int
+    """Documents that are never read."""
+    tokens: float
+    """Tokens of a step, on average; after a short target, empty positions count."""
+
+    def at(self, step: int) -> tuple[Pairs, Windows]:
+        """The pairs of a step, and where they stand."""
+
+    def lengths(self, steps: Ints) -> tuple[Ints, Ints, Ints]:
+        """Of all pairs of consecutive steps (n, B): tokens of input and of target, padding excluded, and tokens predicted."""
+
+
+class _TextPlan:
+    """A shape for each step, and its windows."""
+
+    def __init__(self, corpus: Corpus, data: Data, objective: Objective, batch: int, seed: int) -> None:
+        split = corpus.split("train")
+        self._windows = TrainingWindows(split)
+        self._batch = batch
+        self._key, self._corruption = stable_key("training batches", seed), stable_key("corruption", seed)
+        self._reader = Reader(split, objective, corpus.specials)
+        every = shapes_of(objective, data.window)
+        for kind in sorted({shape.kind for shape in every}):
+            own = [shape for shape in every if shape.kind == kind]
+            if not any(_is_read(self._windows, shape) for shape in own):
+                shape = min(own, key=lambda shape: shape.least)
+                raise too_short(split.name, shape.least, self._windows.longest, what_needs(shape))
+        self._shapes = [shape for shape in every if _is_read(self._windows, shape)]
+        tiles = {shape: self._windows.count(shape) for shape in self._shapes}
+        of_kind: Counter[int] = Counter()
+        for shape, count in tiles.items():
+            of_kind[shape.kind] += count
+        # Within a kind every tile is equally probable, so that documents count by their length.
+        shares = np.array([shape.share * tiles[shape] / of_kind[shape.kind] for shape in self._shapes])
+        self._until = np.cumsum(shares)
+        self.tokens = batch * float(shares @ [shape.input + shape.target for shape in self._shapes])
+        self.left_out = int((split.lengths < min(shape.least for shape in self._shapes)).sum())
+
+    def at(self, step: int) -> tuple[Pairs, Windows]:
+        numbers, windows = self._draw(np.array([step]))
+        keys = random_bits(self._corruption, step * self._batch + np.arange(self._batch))
+        row = Windows(*(array[0] for array in windows))
+        return self._reader.pairs(row, self._shapes[int(numbers[0])], keys), row
+
+    def lengths(self, steps: Ints) -> tuple[Ints, Ints, Ints]:
+        numbers, windows = self._draw(steps)
+        table = np.array([[s.input, s.target, s.tokens, s.noise] for s in self._shapes], dtype=np.int64)
+        inputs, targets, tokens, noise = (column[:, None] for column in table[numbers].T)
+        fed = targets - (tokens - windows.lengths)  # windows that may be shorter end with their target
+        inputs = np.broadcast_to(inputs, fed.shape)
+        fed = np.where(targets == 0, 0, fed)
+        return inputs, fed, np.where(targets == 0, noise, fed)
+
+    @property
+    def _draws(self) -> int:
+        """Uniform numbers of a step: its shape, then tile and jitter of each window."""
+        return 1 + 2 * self._batch
+
+    def _draw(self, steps: Ints) -> tuple[Ints, Windows]:
+        """Shape (n,), by number, and windows (n, B) of `steps` (n,)."""
+        numbers = np.searchsorted(self._until[:-1], uniforms(self._key, steps * self._draws), side="right")
+        counters = (steps * self._draws)[:, None] + 1 + np.arange(2 * self._batch)
+        uniform = uniforms(self._key, counters)
+        tile, jitter = uniform[:, : self._batch], uniform[:, self._batch :]
+        windows = Windows(*(np.empty(tile.shape, dtype=np.int64) for _ in range(3)))
+        for number in np.unique(numbers):
+            rows = numbers == number
+            drawn = self._windows.draw(self._shapes[int(number)], tile[rows], jitter[rows])
+            for array, values in zip(windows, drawn, strict=True):
+                array[rows] = values
+        return numbers, windows
+
+
+def _is_read(windows: TrainingWindows, shape: Shape) -> bool:
+    first, last = windows.documents(shape)
+    return last > first
+
+
+class _PairsPlan:
+    """Whole documents, in epochs."""
+
+    def __init__(self, corpus: Corpus, data: Data, objective: Objective, batch: int, seed: int) -> None:
+        self._documents = Documents(corpus.split("train"), data.window)
+        self._epochs = Epochs(self._documents, batch, stable_key("epochs", seed))
+        self._specials = corpus.specials
+        self.tokens = batch * float((self._documents.inputs + self._documents.targets).mean())
+        self.left_out = self._documents.left_out
+
+    def at(self, step: int) -> tuple[Pairs, Windows]:
+        chosen, documents = self._epochs.at(step), self._documents
+        lengths = documents.inputs[chosen] + documents.targets[chosen]
+        place = Windows(documents.numbers[chosen], documents.starts[chosen], lengths)
+        return documents.pairs(chosen, self._specials), place
+
+    def lengths(self, steps: Ints) -> tuple[Ints, Ints, Ints]:
+        chosen = self._epochs.of(steps)
+        targets = self._documents.targets[chosen]
+        return self._documents.inputs[chosen], targets, targets
 
 
 class TrainingBatches:
     """The training batches of one seed.
 
-    Raises DataError if no training document is long enough for the longest input.
+    Raises DataError if no training document is long enough for the longest input, or short enough for the window.
     """
 
     def __init__(self, corpus: Corpus, data: Data, objective: Objective, batch: int, seed: int) -> None:
-        split = corpus.split("train")
-        self.window = data.window
         self.batch = batch
-        self._windows = TrainingWindows(split, data.window)
-        self._loss_on_input = objective.loss_on == "all"
-        self._pairing = _Pairing(split, data, objective, self._loss_on_input)
-        shares = input_lengths(objective, data.window)
-        self._inputs = np.array(list(shares), dtype=np.int64)
-        self._until = np.cumsum(list(shares.values()))
-        self._key = stable_key("training batches", seed)
-        self._windows.eligible_tiles(max(shares))
+        self._window = data.window
+        self._on_all = objective.loss_on == "all"
+        self._weight = objective.input_loss_weight if self._on_all else 1.0
+        make = _PairsPlan if objective.name == "pairs" else _TextPlan
+        self._plan: _Plan = make(corpus, data, objective, batch, seed)
+        self._seeds = stable_key("sequences", seed)
+
+    @property
+    def documents_left_out(self) -> int:
+        """Training documents that are never read: too short for any shape of the objective, or pairs too long for the window."""
+        return self._plan.left_out
 
     def at(self, step: int) -> Batch:
         """The batch of `step`, from 0 on."""
-        inputs, windows = self._draw(np.array([step]))
-        return self._pairing.batch(Windows(*(array[0] for array in windows)), int(inputs[0]))
-
-    def split_at(self, step: int) -> int:
-        """Input tokens S of the batch of `step`."""
-        return int(self._inputs_at(np.array([step]))[0])
+        pairs, places = self._plan.at(step)
+        if self._on_all:
+            pairs = with_input_loss(pairs)
+        seeds = sequence_seeds(self._seeds, step * self.batch + np.arange(self.batch))
+        return Batch(*pairs, seeds=seeds, windows=places.starts, documents=places.documents, input_weight=self._weight)
 
     def steps(self, tokens: int) -> int:
-        """Steps that read `tokens`, padding included."""
-        return max(1, -(-tokens // (self.batch * self.window)))
+        """Steps that read `tokens`, on average; empty positions after a document that is shorter than its window count."""
+        return max(1, math.ceil(tokens / round(self._plan.tokens, 6)))
 
     def data_plan(self, steps: int) -> dict[str, Any]:
         """What a run of `steps` will read, exactly, before anything is spent.
 
-        `seen_tokens` (input and target, padding excluded), `loss_tokens`, `splits` ({S: batches}), and `data_order`: the chained
-        `batch_hash` of the first `data_order_steps` batches (all, up to 10,000 steps and 17 M tokens).
+        `seen_tokens` (input and target, padding excluded), `loss_tokens`, `pairs` ({(S, T): how many have so many tokens of
+        input and of target fed, padding excluded}), `documents_left_out`, and `data_order`: the chained `batch_hash` of the
+        first `data_order_steps` batches (all, up to 10,000 steps and 17 M tokens).
         """
         seen = loss = 0
-        batches = dict.fromkeys(self._inputs.tolist(), 0)
+        counts: Counter[tuple[int, int]] = Counter()
         at_once = max(1, _DRAWN_AT_ONCE // self.batch)
         for first in range(0, steps, at_once):
-            inputs, windows = self._draw(np.arange(first, min(steps, first + at_once)))
-            # A window of L tokens feeds L - 1 of them and predicts all but its first S + 1; the input itself, all but its first.
-            seen += int((windows.lengths - 1).sum())
-            loss += int((windows.lengths - 1 - inputs[:, None]).sum())
-            if self._loss_on_input:
-                loss += self.batch * int(np.maximum(0, inputs - 1).sum())
-            for input_length, count in zip(*np.unique(inputs, return_counts=True), strict=True):
-                batches[int(input_length)] += int(count)
-        hashed = min(steps, HASHED_STEPS, max(1, HASHED_TOKENS // (self.batch * self.window)))
+            inputs, targets, predicted = self._plan.lengths(np.arange(first, min(steps, first + at_once)))
+            seen += int(inputs.sum() + targets.sum())
+            loss += int(predicted.sum())
+            if self._on_all:
+                loss += int(np.maximum(0, inputs - 1).sum())
+            rows, times = np.unique(np.stack([inputs.ravel(), targets.ravel()]), axis=1, return_counts=True)
+            for S, T, number in zip(*rows.tolist(), times.tolist(), strict=True):
+                counts[S, T] += number
+        hashed = min(steps, HASHED_STEPS, max(1, HASHED_TOKENS // (self.batch * self._window)))
         order = ""
         for step in range(hashed):
             order = batch_hash(order, self.at(step))
         return {
             "seen_tokens": seen,
             "loss_tokens": loss,
-            "splits": batches,
+            "pairs": dict(counts),
+            "documents_left_out": self.documents_left_out,
             "data_order": order,
             "data_order_steps": hashed,
         }
-
-    def _inputs_at(self, steps: Ints) -> Ints:
-        number = np.searchsorted(self._until[:-1], uniforms(self._key, steps * self._draws), side="right")
-        return self._inputs[number]
-
-    @property
-    def _draws(self) -> int:
-        """Uniform numbers of a step: its split, then tile and jitter of each window."""
-        return 1 + 2 * self.batch
-
-    def _draw(self, steps: Ints) -> tuple[Ints, Windows]:
-        """Input length (n,) and windows (n, B) of `steps` (n,)."""
-        inputs = self._inputs_at(steps)
-        counters = (steps * self._draws)[:, None] + 1 + np.arange(2 * self.batch)
-        uniform = uniforms(self._key, counters)
-        tile, jitter = uniform[:, : self.batch], uniform[:, self.batch :]
-        windows = Windows(*(np.empty(tile.shape, dtype=np.int64) for _ in range(3)))
-        for input_length in np.unique(inputs):
-            rows = inputs == input_length
-            for array, drawn in zip(
-                windows, self._windows.draw(int(input_length), tile[rows], jitter[rows]), strict=True
-            ):
-                array[rows] = drawn
-        return inputs, windows
-
-
-class EvaluationBatches:
-    """The same windows for every arm and seed, in batches of one split; loss is on the target alone.
-
-    Iterating yields `(indices, batch)`: `indices` (B,) count windows from 0 on, as the rows of the arrays below do.
-    Raises DataError if the split has no document that is long enough.
-    """
-
-    def __init__(
-        self, corpus: Corpus, split_name: SplitName, data: Data, objective: Objective, windows: int, batch: int
-    ) -> None:
-        split = corpus.split(split_name)
-        self._pairing = _Pairing(split, data, objective, loss_on_input=False)
-        self._batch = batch
-        self._windows, self.split = evaluation_windows(
-            split, data.window, input_lengths(objective, data.window), windows
-        )
-        self.document = self._windows.documents
-        self.tokens = self._windows.lengths - 1 - self.split
-        self.bytes = np.zeros(len(self), dtype=np.int64)
-        self.hash = ""
-        """Of all batches, whatever their size."""
-        digest = hashlib.blake2b(digest_size=16)
-        for indices, pairs in self:
-            predicted = pairs.labels != IGNORE
-            self.bytes[indices] = np.where(predicted, corpus.token_bytes[np.where(predicted, pairs.labels, 0)], 0).sum(
-                1
-            )
-            for row in range(len(indices)):
-                for array in (pairs.input[row], pairs.target[row], pairs.labels[row]):
-                    digest.update(f"{array.shape}".encode() + array.astype("<i4").tobytes())
-        self.hash = digest.hexdigest()
-
-    document: Ints
-    """(windows,) document of each window, by number within the split."""
-    tokens: Ints
-    """(windows,) loss tokens."""
-    bytes: Ints
-    """(windows,) bytes of text of these; the end of a document has none."""
-    split: Ints
-    """(windows,) input tokens S."""
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __iter__(self) -> Iterator[tuple[Ints, Batch]]:
-        for input_length in np.unique(self.split):
-            members = np.flatnonzero(self.split == input_length)
-            for first in range(0, len(members), self._batch):
-                indices = members[first : first + self._batch]
-                windows = Windows(*(array[indices] for array in self._windows))
-                yield indices, self._pairing.batch(windows, int(input_length))

@@ -6,8 +6,9 @@ the start of a target, [MASK], the modes of UL2's denoisers R, S and X, then the
 
 from dataclasses import dataclass
 
-MODES = ("R", "S", "X")
-START, MASK, MODE, SENTINEL = 0, 1, 2, 2 + len(MODES)
+from paribus.study.shapes import MODES, MODES_FROM, SENTINELS_FROM
+
+START, MASK = 0, 1
 """Places in the order."""
 
 
@@ -30,11 +31,11 @@ class Specials:
 
     def mode(self, name: str) -> int:
         """The token that announces denoiser `name`, one of `MODES`."""
-        return self._id(MODE + MODES.index(name))
+        return self._id(MODES_FROM + MODES.index(name))
 
     def sentinel(self, index: int) -> int:
         """The token that stands for the removed span `index`, from 0 on."""
-        return self._id(SENTINEL + index)
+        return self._id(SENTINELS_FROM + index)
 
     def _id(self, place: int) -> int:
         if place >= self.count:

@@ -14,11 +14,14 @@ import torch
 from safetensors.numpy import save_file
 
 from paribus import files
-from paribus.data.batches import EvaluationBatches
+from paribus.data.continuation import off_distribution
+from paribus.data.scored import EvaluationBatches
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
-from paribus.evaluation.scoring import Score, by_split, window_nats
+from paribus.evaluation.lengths import by_window_factor
+from paribus.evaluation.scoring import Score, Scored, by_split, score_windows
 from paribus.models.cost import parameter_counts
+from paribus.models.interface import interface_of
 from paribus.study.spec import Config
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Diverged, StepRecord, Trainer
@@ -65,7 +68,8 @@ class Job:
 def evaluation_batches(corpus: Corpus, config: Config, split: SplitName) -> EvaluationBatches:
     """The fixed windows of the `tune` or `test` split, the same for every arm and seed."""
     windows = config.evaluation.test_windows if split == "test" else config.evaluation.tune_windows
-    return EvaluationBatches(corpus, split, config.data, config.objective, windows, SCORING_BATCH)
+    data, objective = config.data, config.objective
+    return EvaluationBatches(corpus, split, data, objective, windows, SCORING_BATCH, config.evaluation)
 
 
 class _Log:
@@ -120,6 +124,7 @@ class TrialRun:
         restored = self.trainer.restore(self._checkpoint)
         if restored is not None:
             self.seconds = restored["seconds"]
+        self._tokens_before = self.trainer.seen_tokens
         self._metrics = _Log(self.job.folder / "metrics.jsonl", self.trainer.step_index)
         self._curve = _Log(self.job.folder / "curve.jsonl", self.trainer.step_index)
         self._tune = evaluation_batches(self.corpus, self.job.config, "tune")
@@ -159,7 +164,8 @@ class TrialRun:
 
     def _progress(self, step: StepRecord) -> None:
         self._steps_timed += step.seconds
-        self._tokens_timed += self.job.config.training.batch * self.job.config.data.window
+        self._tokens_timed += step.tokens - self._tokens_before
+        self._tokens_before = step.tokens
         now = time.monotonic()
         if now - self._last_report > REPORT_SECONDS or self.trainer.done:
             self._last_report = now
@@ -177,8 +183,7 @@ class TrialRun:
 
     def _point(self, step: StepRecord) -> None:
         begin = time.perf_counter()
-        nats = window_nats(self.trainer.model, self._tune, self.job.runtime.torch_dtype)
-        score = Score.of(nats, self._tune)
+        score = Score.of(score_windows(self.trainer.model, self._tune, self.job.runtime.torch_dtype), self._tune)
         self._curve.add(
             {
                 "step": step.step,
@@ -198,16 +203,17 @@ class TrialRun:
 
     def _finish(self, reason: str | None) -> str:
         trainer, job = self.trainer, self.job
-        total, without_embeddings = parameter_counts(job.config.model, self.corpus.vocabulary, job.config.input_loss)
+        interface = interface_of(job.config, self.corpus.vocabulary)
+        total, without_embeddings = parameter_counts(job.config.model, interface)
         test, windows_hash = None, None
         if reason is None:
             begin = time.perf_counter()
             windows = evaluation_batches(self.corpus, job.config, "test")
-            nats = window_nats(trainer.model, windows, job.runtime.torch_dtype)
-            if np.isfinite(nats).all():
+            scored = score_windows(trainer.model, windows, job.runtime.torch_dtype)
+            if np.isfinite(scored.nats).all():
                 with files.replacing(job.folder / "test_losses.safetensors") as temporary:
-                    save_file({"nats": nats}, temporary)
-                test = {**Score.of(nats, windows).as_dict(), "by_split": by_split(nats, windows)}
+                    save_file(scored.columns(), temporary)
+                test = self._test(scored, windows)
                 windows_hash, self.test_loss = windows.hash, test["nats_per_token"]
             else:
                 reason = "the test loss is not a number"
@@ -227,6 +233,9 @@ class TrialRun:
             "loss_tokens": trainer.loss_tokens,
             "parameters": without_embeddings,
             "total_parameters": total,
+            "off_distribution": off_distribution(job.config.objective)
+            if job.config.evaluation.score_on == "continuation"
+            else None,
             "hashes": {
                 "common_init": trainer.common_init_hash,
                 "init": trainer.init_hash,
@@ -239,6 +248,18 @@ class TrialRun:
         }
         files.write_json(job.folder / "result.json", result)
         return status
+
+    def _test(self, scored: Scored, windows: EvaluationBatches) -> dict[str, Any]:
+        """What `result.json` says of the test windows."""
+        config, model = self.job.config, self.trainer.model
+        return {
+            **Score.of(scored, windows).as_dict(),
+            "documents_left_out": windows.documents_left_out,
+            "by_split": by_split(scored, windows),
+            "by_window_factor": by_window_factor(
+                model, self.corpus, config, self.job.runtime.torch_dtype, SCORING_BATCH
+            ),
+        }
 
 
 def _forget_peak_memory() -> None:

@@ -13,7 +13,7 @@ denominator. mu is estimated by the weighted mean, whose variance is
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,26 +67,49 @@ class Components:
         return np.sqrt(self.document_variance / self.concentration)
 
 
+class Metric(NamedTuple):
+    """A ratio of sums over windows."""
+
+    numerator: str
+    """What a trial's scores hold of each window."""
+    denominator: str | None
+    """What `test_windows` holds of each; None counts windows."""
+    unit: float
+    """What the ratio is divided by."""
+    more_is_better: bool
+
+
+METRICS = {
+    "nats_per_token": Metric("nats", "tokens", 1.0, False),
+    "bits_per_byte": Metric("nats", "bytes", math.log(2), False),
+    "token_accuracy": Metric("correct", "tokens", 1.0, True),
+    "exact_match": Metric("exact", None, 1.0, True),
+}
+"""By name, as a claim says it."""
+
+
 def by_document(
-    nats_arm: npt.ArrayLike, nats_against: npt.ArrayLike, windows: Mapping[str, npt.ArrayLike], metric: str
+    arm: npt.ArrayLike, against: npt.ArrayLike, windows: Mapping[str, npt.ArrayLike], metric: str
 ) -> tuple[Array, Array]:
     """Sum test windows to documents, in the metric's unit.
 
-    `nats_*` are (S, W): summed target loss of each window, rows paired by seed. `windows` holds `document`, `tokens`
-    and `bytes`, each (W,). Returns the documents' contributions (S, D), whose sum over D is the improvement
-    `against` minus `arm` of each seed, and the documents' weights (D,), which sum to 1. The metric is a ratio of
+    `arm` and `against` are (S, W): the metric's numerator of each window, rows paired by seed. `windows` holds `document`,
+    `tokens` and `bytes`, each (W,). Returns the documents' contributions (S, D), whose sum over D is the improvement
+    of each seed, positive where `arm` is better, and the documents' weights (D,), which sum to 1. The metric is a ratio of
     sums with a fixed denominator, so the improvement is linear in the windows and nothing is lost by summing.
     Raises UserError where the windows hold nothing to divide by.
     """
-    unit, column = {"nats_per_token": (1.0, "tokens"), "bits_per_byte": (math.log(2), "bytes")}[metric]
-    denominator = np.asarray(windows[column], dtype=np.float64)
+    ratio = METRICS[metric]
+    column = ratio.denominator
+    denominator = np.asarray(windows[column] if column else np.ones(np.shape(windows["document"])), dtype=np.float64)
     total = denominator.sum()
     if not total > 0:
         raise UserError(
             f"test_windows: the windows hold no {column}, so {metric} is undefined: use a larger test split"
         )
     names, index = np.unique(np.asarray(windows["document"]), return_inverse=True)
-    gain = (np.asarray(nats_against, dtype=np.float64) - np.asarray(nats_arm, dtype=np.float64)) / (total * unit)
+    lower = np.asarray(against, dtype=np.float64) - np.asarray(arm, dtype=np.float64)
+    gain = (-lower if ratio.more_is_better else lower) / (total * ratio.unit)
     contributions = np.zeros((gain.shape[0], names.size))
     for row, values in zip(contributions, gain, strict=True):
         row += np.bincount(index, weights=values, minlength=names.size)

@@ -1,4 +1,4 @@
-"""Claims and test losses in, `verdicts.json` out."""
+"""Claims and the scores of test windows in, `verdicts.json` out."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,52 +9,54 @@ import numpy.typing as npt
 
 from paribus.errors import UserError
 from paribus.statistics import secondary, verdicts
-from paribus.statistics.intervals import Array, Components, as_number, by_document, components, half_width
+from paribus.statistics.intervals import METRICS, Array, Components, as_number, by_document, components, half_width
 from paribus.statistics.power import simultaneous_level
 
-Losses = Mapping[str, Mapping[int, npt.NDArray[np.float64]]]
+Columns = Mapping[str, npt.NDArray[np.float64]]
+Scores = Mapping[str, Mapping[int, Columns]]
 
 
 def judge(
     claims: Sequence[Mapping[str, Any]],
-    losses: Losses,
+    scores: Scores,
     windows: Mapping[str, npt.ArrayLike],
     confidence: float,
     seeds: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Judge every claim; returns the content of `verdicts.json` (docs/directory.md), numbers in the claims' units.
 
-    `claims` are those of `plan.json`; `losses[arm][seed]` is the summed target loss in nats of each test window, (W,),
-    of a trial that ended well; `windows` holds `document`, `tokens` and `bytes`, each (W,); `seeds` are those the study
-    declares, by default all that occur. A seed that one of the two arms lacks (its trial diverged, or never ended), or
-    whose loss is not finite, drops out as a pair, and the claim's `note` says so. Raises UserError where a trial's
-    losses do not fit the windows.
+    `claims` are those of `plan.json`; `scores[arm][seed]` holds `nats`, the summed loss of each test window, `correct` and
+    `exact` (docs/directory.md), each (W,), of a trial that ended well; `windows` holds `document`, `tokens` and `bytes`,
+    each (W,); `seeds` are those the study declares, by default all that occur. A seed that one of the two arms lacks (its
+    trial diverged, or never ended), or whose loss is not finite, drops out as a pair, and the claim's `note` says so. Raises
+    UserError where a trial's scores do not fit the windows.
     """
-    _check(losses, windows)
+    _check(scores, windows)
     contrasts = verdicts.count_contrasts(claims)
     level = simultaneous_level(confidence, contrasts)
     documents = len(np.unique(np.asarray(windows["document"])))
     bootstrap = secondary.CrossedBootstrap.draw(documents)
-    declared = sorted(seeds or {seed for by_seed in losses.values() for seed in by_seed})
-    judged = [_judge_one(claim, losses, windows, declared, level, confidence, bootstrap) for claim in claims]
+    declared = sorted(seeds or {seed for by_seed in scores.values() for seed in by_seed})
+    judged = [_judge_one(claim, scores, windows, declared, level, confidence, bootstrap) for claim in claims]
     return {"confidence": confidence, "contrasts": contrasts, "claims": judged}
 
 
 def _judge_one(
     claim: Mapping[str, Any],
-    losses: Losses,
+    scores: Scores,
     windows: Mapping[str, npt.ArrayLike],
     declared: Sequence[int],
     level: float,
     confidence: float,
     bootstrap: secondary.CrossedBootstrap,
 ) -> dict[str, Any]:
-    seeds, notes = _pairs(claim, losses, declared)
+    seeds, notes = _pairs(claim, scores, declared)
+    column = METRICS[claim["metric"]].numerator
     kept = ("says", "arm", "against", "metric", "expect", "margin", "estimand")
     answer: dict[str, Any] = {key: claim[key] for key in kept} | {"under": claim.get("under"), "seeds": len(seeds)}
     shape = (len(seeds), np.asarray(windows["document"]).size)
     arm, against = (
-        np.array([losses[claim[side]][seed] for seed in seeds], dtype=np.float64).reshape(shape)
+        np.array([scores[claim[side]][seed][column] for seed in seeds], dtype=np.float64).reshape(shape)
         for side in ("arm", "against")
     )
     gains, weights = by_document(arm, against, windows, claim["metric"])
@@ -118,10 +120,10 @@ def _nothing() -> dict[str, Any]:
     }
 
 
-def _pairs(claim: Mapping[str, Any], losses: Losses, declared: Sequence[int]) -> tuple[list[int], list[str]]:
+def _pairs(claim: Mapping[str, Any], scores: Scores, declared: Sequence[int]) -> tuple[list[int], list[str]]:
     """The seeds that both arms have, and a sentence for each arm that lacks some."""
     bad = {
-        arm: [seed for seed in declared if not _ended_well(losses.get(arm, {}).get(seed))]
+        arm: [seed for seed in declared if not _ended_well(scores.get(arm, {}).get(seed))]
         for arm in (claim["arm"], claim["against"])
     }
     notes = [
@@ -134,8 +136,8 @@ def _pairs(claim: Mapping[str, Any], losses: Losses, declared: Sequence[int]) ->
     return [seed for seed in declared if not any(seed in seeds for seeds in bad.values())], notes
 
 
-def _ended_well(nats: npt.NDArray[np.float64] | None) -> bool:
-    return nats is not None and bool(np.isfinite(nats).all())
+def _ended_well(columns: Columns | None) -> bool:
+    return columns is not None and bool(np.isfinite(columns["nats"]).all())
 
 
 def _why_undecided(parts: Components, claim: Mapping[str, Any], level: float, needed: int | None) -> list[str]:
@@ -157,12 +159,12 @@ def _why_undecided(parts: Components, claim: Mapping[str, Any], level: float, ne
     return [f"More than {verdicts.MOST_SEEDS} seeds would be needed: the estimate lies too close to the margin."]
 
 
-def _check(losses: Losses, windows: Mapping[str, npt.ArrayLike]) -> None:
+def _check(scores: Scores, windows: Mapping[str, npt.ArrayLike]) -> None:
     expected = np.asarray(windows["document"]).shape
-    for arm, by_seed in losses.items():
-        for seed, nats in by_seed.items():
-            if np.shape(nats) != expected:
+    for arm, by_seed in scores.items():
+        for seed, columns in by_seed.items():
+            if wrong := [values for values in columns.values() if np.shape(values) != expected]:
                 raise UserError(
-                    f"arm {arm}, seed {seed}: {np.size(nats)} test losses for {math.prod(expected)} test windows; "
+                    f"arm {arm}, seed {seed}: {np.size(wrong[0])} test losses for {math.prod(expected)} test windows; "
                     "they belong to another test set: remove the trial's folder and run the study again"
                 )

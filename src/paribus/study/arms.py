@@ -9,6 +9,9 @@ from paribus.study.fields import SECTIONS, config_fields, flatten
 # Fields whose absence means a default computed from others: the value that is really used.
 _USED = {"model.heads": "query_heads", "model.kv_heads": "key_heads", "model.feed_forward": "hidden"}
 
+# Weights that are equal by default, and what they weigh.
+_WEIGHTS = {"objective.split_weights": "splits", "objective.proportions": "denoisers"}
+
 
 def base_config(study: spec.Study) -> dict[str, dict[str, Any]]:
     """The study's own sections, as tables: what an arm without overrides would be."""
@@ -37,8 +40,9 @@ def used_value(config: spec.Config, field: str) -> Any:
     """The value that a dotted field has in effect: 2 heads are 2 heads, whether written or by default."""
     if field in _USED:
         return getattr(config.model, _USED[field])
-    if field == "objective.split_weights":
-        weights = config.objective.split_weights or [1.0] * len(config.objective.splits)
+    if field in _WEIGHTS:
+        value = getattr(config.objective, _WEIGHTS[field])
+        weights = value_of(config, field) or [1.0] * len(value)
         return [weight / sum(weights) for weight in weights]
     return value_of(config, field)
 

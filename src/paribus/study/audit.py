@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paribus.data.batches import TrainingBatches
+from paribus.data.continuation import off_distribution
 from paribus.data.store import Corpus
 from paribus.errors import StudyError
 from paribus.models.cost import parameter_counts, training_flops
 from paribus.models.initialisation import initial_names, initial_value, values_hash
+from paribus.models.interface import interface_of
 from paribus.models.transformer import parameter_shapes
 from paribus.study import spec
 from paribus.study.arms import consequences, differences, used_value
@@ -35,7 +37,7 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
     arms: dict[str, dict[str, Any]] = {}
     for arm in plan.arms:
         _check_memory(arm, corpus.vocabulary)
-        total, own = parameter_counts(arm.config.model, corpus.vocabulary, arm.config.input_loss)
+        total, own = parameter_counts(arm.config.model, interface_of(arm.config, corpus.vocabulary))
         seeds = {str(seed): counter.of_seed(arm.config, seed, names) for seed in plan.seeds}
         arms[arm.name] = {
             "differs": {field: used_value(arm.config, field) for field in differences(arm.config, plan.base)},
@@ -43,6 +45,7 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
             "parameters": own,
             "total_parameters": total,
             "common_parameters": len(names),
+            "off_distribution": _off_distribution(arm.config),
             **seeds[str(plan.seeds[0])],
             "seeds": seeds,
         }
@@ -61,24 +64,19 @@ class _Counter:
 
     def of_seed(self, config: spec.Config, seed: int, common: set[str]) -> dict[str, Any]:
         """FLOPs, tokens, and hashes of the data order and of the start, as a whole and of the `common` parameters."""
-        read, batch, window = self._read(config, seed), config.training.batch, config.data.window
-        flops = (
-            steps * batch * training_flops(config.model, self.vocabulary, split, window - split, config.input_loss)
-            for split, steps in read["splits"].items()
-        )
+        read, interface = self._read(config, seed), interface_of(config, self.vocabulary)
+        flops = (count * training_flops(config.model, interface, *lengths) for lengths, count in read["pairs"].items())
+        kept = ("seen_tokens", "loss_tokens", "documents_left_out", "data_order", "data_order_steps")
         return {
             "train_flops": sum(flops),
-            "seen_tokens": read["seen_tokens"],
-            "loss_tokens": read["loss_tokens"],
-            "data_order": read["data_order"],
-            "data_order_steps": read["data_order_steps"],
-            "init": self._hash(parameter_shapes(config.model, self.vocabulary, config.input_loss), seed, config),
+            **{name: read[name] for name in kept},
+            "init": self._hash(parameter_shapes(config.model, interface), seed, config),
             "common_init": self.common_start(config, seed, common),
         }
 
     def common_start(self, config: spec.Config, seed: int, names: set[str]) -> str:
         """Hash of the starting values of the parameters `names`."""
-        shapes = initial_names(config.model, self.vocabulary, config.input_loss)
+        shapes = initial_names(config.model, interface_of(config, self.vocabulary))
         return self._hash({name: shapes[name] for name in names}, seed, config)
 
     def _read(self, config: spec.Config, seed: int) -> dict[str, Any]:
@@ -100,7 +98,7 @@ class _Counter:
 def _check_memory(arm: Arm, vocabulary: int) -> None:
     """Refuse an arm whose largest tensor this machine cannot hold: the system would end the process without a word."""
     model, window = arm.config.model, arm.config.data.window
-    largest = max(math.prod(shape) for shape in initial_names(model, vocabulary, arm.config.input_loss).values())
+    largest = max(math.prod(shape) for shape in initial_names(model, interface_of(arm.config, vocabulary)).values())
     mask = model.query_heads * window**2
     if 3 * max(4 * largest, mask) > _memory():
         mend = "use a smaller model.width or data.window"
@@ -117,10 +115,15 @@ def _memory() -> float:
         return math.inf
 
 
+def _off_distribution(config: spec.Config) -> str | None:
+    """Why what an arm is scored on is not what it trains on; None where it is."""
+    return off_distribution(config.objective) if config.evaluation.score_on == "continuation" else None
+
+
 def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:
     """Names of the parameters that all arms (or those named) have in the same shape, hence start with the same values."""
     chosen = plan.arms if arms is None else [plan.arm(name) for name in arms]
-    shapes = [initial_names(arm.config.model, vocabulary, arm.config.input_loss) for arm in chosen]
+    shapes = [initial_names(arm.config.model, interface_of(arm.config, vocabulary)) for arm in chosen]
     return {name for name, shape in shapes[0].items() if all(other.get(name) == shape for other in shapes[1:])}
 
 

@@ -12,6 +12,7 @@ from paribus.study.arms import base_config, differences, resolve, used_value
 from paribus.study.fields import config_fields, flatten, study_fields, variable_fields, why_fixed
 from paribus.study.holds import read_hold
 from paribus.study.problems import Path, Problem, did_you_mean, from_pydantic, listed, shown
+from paribus.study.sharing import sharing_problems
 
 _LONGEST_NAME = 100
 
@@ -43,6 +44,7 @@ def _problems(study: spec.Study) -> Iterator[Problem]:
         yield from found
         if not found:
             configs[name] = resolve(study, overrides)
+    yield from sharing_problems(study, list(configs.values()))
     for number, claim in enumerate(study.claim):
         yield from _claim(study, number, claim, configs)
 

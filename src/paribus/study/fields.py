@@ -13,10 +13,9 @@ SECTIONS = tuple(spec.Config.model_fields)
 
 QUANTITIES: tuple[str, ...] = get_args(spec.Quantity)
 
-# Why a field is the same for all arms: what they read and how they are scored is no factor of an architecture.
+# Why a field is the same for all arms: the text they read and how they are scored is no factor of any study.
 _SAME_TEXT = "all arms read the same text"
 _SAME_SCORE = "all arms are scored in the same way"
-_SAME_SPLITS = "all arms see the same pairs"
 
 
 @cache
@@ -49,7 +48,7 @@ def why_fixed(field: str) -> str | None:
         return _SAME_TEXT
     if section == "evaluation":
         return _SAME_SCORE
-    return _SAME_SPLITS if field in ("objective.splits", "objective.split_weights") else None
+    return None
 
 
 @cache

@@ -5,7 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from paribus.study.arms import resolve, value_of
 from paribus.study.checks import check_study
 from paribus.study.fields import SECTIONS, flatten, variable_fields
 from paribus.study.problems import shown
+from paribus.study.sharing import shared_sections
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class PlannedClaim(spec.Claim):
 
 @dataclass(frozen=True)
 class Plan:
-    """Arms, claims, and trials in the order in which they run."""
+    """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each of them (`sharing`)."""
 
     base: spec.Config
     """The study's own sections; no trial has it, unless an arm overrides nothing."""
@@ -62,6 +63,11 @@ class Plan:
     @cached_property
     def _by_name(self) -> dict[str, Arm]:
         return {arm.name: arm for arm in self.arms}
+
+    @property
+    def data(self) -> spec.Data:
+        """The text of all arms, what their objectives need of it resolved."""
+        return self.base.data
 
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError if there is none."""
@@ -124,8 +130,11 @@ def build_plan(study: spec.Study) -> Plan:
                 under = f"{field} = {_plain(value_of(arm.config, field))}"
                 changes = {"arm": arm.name, "against": against.name, "repeat_under": {}, "under": under}
                 claims.append(PlannedClaim.model_validate({**tables, **changes}))
-    trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in study.seed_list for arm in arms.values()]
-    return Plan(_unchecked({name: getattr(study, name) for name in SECTIONS}), list(arms.values()), claims, trials)
+    shared = shared_sections(study, [arm.config for arm in arms.values()])
+    resolved = [replace(arm, config=arm.config.model_copy(update=shared)) for arm in arms.values()]
+    trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in study.seed_list for arm in resolved]
+    base = {name: getattr(study, name) for name in SECTIONS} | shared
+    return Plan(_unchecked(base), resolved, claims, trials)
 
 
 def _unchecked(sections: Mapping[str, Any]) -> spec.Config:

@@ -77,19 +77,49 @@ class Data(Section):
         return self
 
 
+ObjectiveName = Literal["lm", "prefix_lm", "span_corruption", "mlm", "ul2", "pairs"]
+Denoiser = Literal["R", "S", "X"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Spans = Annotated[float, Field(ge=1)]
+Splits = Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=1)]
+
+SHORTEST = 8
+"""Tokens of the shortest window that is corrupted."""
+
+
 class Objective(Section):
     """How text becomes pairs of input and target."""
 
-    name: Literal["prefix_lm"] = "prefix_lm"
-    """`prefix_lm`: a window is cut in two; the model reads the first part and predicts the second."""
+    name: ObjectiveName = "prefix_lm"
+    """`lm`: the input is empty and the whole window is target. `prefix_lm`: a window is cut in two; the model reads the first
+    part and predicts the second. `span_corruption`: spans are cut out of the input and are the target (T5, arXiv 1910.10683).
+    `mlm`: masked tokens are predicted in place, without a target side (BERT, arXiv 1810.04805). `ul2`: a mixture of denoisers
+    (arXiv 2205.05131). `pairs`: each document has an input and a target of its own."""
     loss_on: Literal["target", "all"] = "target"
     """`all` adds the input's own next-token loss; legal only where the input sees nothing ahead (causal)."""
     input_loss_weight: PositiveFloat = 1.0
     """Weight of an input token's loss under `loss_on = "all"`; a target token's is 1."""
-    splits: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=1)] = [0.25, 0.5, 0.75]
-    """Share of the window that is input. Each batch draws one, from the seed and the step alone."""
+    splits: Splits = [0.25, 0.5, 0.75]
+    """Of `prefix_lm`: the share of the window that is input. Each batch draws one, from the seed and the step alone."""
     split_weights: list[PositiveFloat] | None = None
     """How often each split is drawn, up to a factor; equal by default."""
+    noise_density: Share = 0.15
+    """Of `span_corruption` and `mlm`: the share of the text that is to be predicted."""
+    mean_span: Spans = 3.0
+    """Of `span_corruption`: tokens of a span on average."""
+    masked: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Of `mlm`: the share of the chosen tokens that become [MASK]. These alone are scored."""
+    random: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of `mlm`: the share of the chosen tokens that become another, random token; the rest stay as they are."""
+    denoisers: Annotated[list[Denoiser], Field(min_length=1)] = ["R", "R", "S", "X", "X", "X", "X"]
+    """Of `ul2`: the mode of each denoiser, announced by a token of its own. R and X cut out spans anywhere, S one span at the
+    end. Each batch draws a denoiser."""
+    densities: list[Share] = [0.15, 0.15, 0.25, 0.5, 0.5, 0.15, 0.5]
+    """Of `ul2`: the share of the text that each denoiser cuts out."""
+    mean_spans: list[Spans] = [3.0, 8.0, 1.0, 3.0, 8.0, 64.0, 64.0]
+    """Of `ul2`: tokens of a span on average, for each denoiser; S has one span, whatever this says."""
+    proportions: list[PositiveFloat] | None = None
+    """Of `ul2`: how often each denoiser is drawn, up to a factor; equal by default."""
 
     @model_validator(mode="after")
     def _shapes(self) -> "Objective":
@@ -99,6 +129,16 @@ class Objective(Section):
             raise ValueError(
                 f"split_weights = {self.split_weights}: should have one weight for each of the {len(self.splits)} splits"
             )
+        if self.masked + self.random > 1:
+            most = round(1 - self.masked, 6)
+            raise ValueError(
+                f"random = {self.random:g}: with masked = {self.masked:g} more than all; use at most {most:g}"
+            )
+        for name in ("densities", "mean_spans", "proportions"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.denoisers):
+                number = len(self.denoisers)
+                raise ValueError(f"{name} = {values}: should have one number for each of the {number} denoisers")
         return self
 
 
@@ -150,6 +190,25 @@ class Evaluation(Section):
     """Windows of the tuning split behind each point of the learning curve."""
     curve_points: Count = 12
     """Points of the learning curve."""
+    score_on: Literal["objective", "continuation"] | None = None
+    """`objective`: the pairs that the arms' objective makes of the test text. `continuation`: some tokens of a text, each given
+    everything before it, the same for every arm; by default where arms differ in their objective, which then must not
+    be `objective`."""
+    continuation_splits: Splits | None = None
+    """Under `continuation`: the share of the window that is shown before the first scored token; by default
+    `objective.splits` of the study."""
+    continuation_tokens: Count = 8
+    """Under `continuation`: tokens scored in each window, evenly spaced after what is shown."""
+    draws: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Seeds over which a window's loss is averaged where visibility is drawn per sequence."""
+    window_factors: list[Annotated[float, Field(gt=1, le=64)]] = []
+    """The test loss also at windows that many times longer than those trained on, such as [2, 4]."""
+
+    @model_validator(mode="after")
+    def _factors(self) -> "Evaluation":
+        if len(set(self.window_factors)) != len(self.window_factors):
+            raise ValueError(f"window_factors = {self.window_factors}: each factor once")
+        return self
 
 
 class Config(Section):
@@ -162,24 +221,42 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
 
     @property
+    def has_target(self) -> bool:
+        """Whether there is a target side: all objectives have one but `mlm`."""
+        return self.objective.name != "mlm"
+
+    @property
     def input_loss(self) -> bool:
-        """Whether the input's own next tokens are predicted too."""
-        return self.objective.loss_on == "all"
+        """Whether something is predicted from input positions."""
+        return self.objective.loss_on == "all" or not self.has_target
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
-        window, batch = self.data.window, self.training.batch
-        if self.input_loss and not self.model.looks_back:
-            raise ValueError(
-                f'objective.loss_on = "all": input_attention = "{self.model.input_attention}" lets the input see the '
-                'tokens it would predict; use loss_on = "target", or causal input attention'
-            )
-        for split in self.objective.splits:
-            if round(split * window) >= window:
+        window, batch, objective = self.data.window, self.training.batch, self.objective
+        self._input_can_be_predicted()
+        if not self.has_target:
+            self._has_no_target()
+        if objective.name == "pairs" and self.data.pairs is False:
+            raise ValueError('data.pairs = false: objective.name = "pairs" reads pairs; leave data.pairs out')
+        if objective.name in ("span_corruption", "mlm", "ul2") and window < SHORTEST:
+            raise ValueError(f"data.window = {window}: {objective.name} needs windows of at least {SHORTEST} tokens")
+        for field, splits in (
+            ("objective.splits", objective.splits if objective.name == "prefix_lm" else []),
+            ("evaluation.continuation_splits", self.evaluation.continuation_splits or []),
+        ):
+            for split in splits:
+                if round(split * window) >= window:
+                    raise ValueError(
+                        f"{field} = {splits}: {split:g} of a window of {window} tokens leaves none to the "
+                        f"target; use at most {(window - 1) / window:.3g}"
+                    )
+        if self.evaluation.score_on == "continuation":
+            if objective.name == "pairs":
                 raise ValueError(
-                    f"objective.splits = {self.objective.splits}: {split:g} of a window of {window} tokens leaves none to the "
-                    f"target; use at most {(window - 1) / window:.3g}"
+                    'evaluation.score_on = "continuation": objective.name = "pairs" has targets of its own; use "objective"'
                 )
+            if window < SHORTEST:
+                raise ValueError(f"data.window = {window}: continuation needs windows of at least {SHORTEST} tokens")
         if self.training.tokens < batch * window:
             raise ValueError(
                 f"training.tokens = {self.training.tokens}: less than one step of {batch} windows of {window} tokens; "
@@ -187,8 +264,40 @@ class Config(Section):
             )
         return self
 
+    def _input_can_be_predicted(self) -> None:
+        if self.objective.loss_on == "target":
+            return
+        name = self.objective.name
+        if name == "lm":
+            raise ValueError(
+                'objective.loss_on = "all": the input of lm is empty; use loss_on = "target", or prefix_lm'
+            )
+        if name == "mlm":
+            raise ValueError(
+                'objective.loss_on = "all": under mlm a token\'s own place predicts it, not the one before; '
+                'use loss_on = "target"'
+            )
+        if not self.model.looks_back:
+            rules = self.model.input_attention
+            shown = f'"{rules}"' if isinstance(rules, str) else str(rules)
+            raise ValueError(
+                f'objective.loss_on = "all": input_attention = {shown} lets the input see the '
+                'tokens it would predict; use loss_on = "target", or causal input attention'
+            )
 
-Metric = Literal["nats_per_token", "bits_per_byte"]
+    def _has_no_target(self) -> None:
+        for field, value, only in (
+            ("parameters", self.model.parameters, "shared"),
+            ("memory", self.model.memory, "every_layer"),
+        ):
+            if value != only:
+                raise ValueError(
+                    f'model.{field} = "{value}": objective.name = "mlm" has no target side that would differ from the '
+                    f'input side; use {field} = "{only}", or another objective'
+                )
+
+
+Metric = Literal["nats_per_token", "bits_per_byte", "token_accuracy", "exact_match"]
 
 
 class Claim(Section):
@@ -201,7 +310,8 @@ class Claim(Section):
     against: str
     """The arm it is compared with."""
     metric: Metric = "bits_per_byte"
-    """Loss on the target: lower is better; an improvement is `against` minus `arm`."""
+    """What is compared on the test windows: the loss, of which less is better, per token or per byte of text; the share of tokens
+    that greedy decoding would get right, given those before; or of windows in which it gets all. An improvement is positive."""
     expect: Literal["better", "worse", "equal", "not_better", "not_worse"]
     """What the statement predicts."""
     margin: PositiveFloat

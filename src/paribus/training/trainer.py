@@ -10,14 +10,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from paribus.data.batches import Batch, TrainingBatches, batch_hash
 from paribus.data.store import Corpus
 from paribus.models.initialisation import initialise, values_hash
+from paribus.models.interface import interface_of
 from paribus.models.layers import Layer
 from paribus.models.loss import chunk_loss, summed_loss
 from paribus.models.transformer import Transformer
@@ -32,7 +35,7 @@ DIVERGED_FACTOR = 2.0
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did. `loss` is that of the target, in nats per token, before the step."""
+    """What one step did. `loss` is the objective's own, in nats per token, before the step, without what is added on the input."""
 
     step: int
     tokens: int
@@ -63,8 +66,7 @@ class Trainer:
         training = config.training
         self.batches = TrainingBatches(corpus, config.data, config.objective, training.batch, seed)
         self.steps = self.batches.steps(training.tokens)
-        input_loss = config.objective.loss_on == "all"
-        self.model = Transformer(config.model, corpus.vocabulary, input_loss).to(runtime.device)
+        self.model = Transformer(config.model, interface_of(config, corpus.vocabulary)).to(runtime.device)
         initialise(self.model, seed, config.model.init)
         start = dict(self.model.named_parameters())
         self.init_hash = values_hash(start.items())
@@ -113,20 +115,31 @@ class Trainer:
         return StepRecord(self.step_index, self.seen_tokens, value, rate, size, time.perf_counter() - start)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What is minimised, and the target's own loss, both in nats per loss token of the whole batch."""
-        device, model = self.runtime.device, self.model
-        source, target, labels = (torch.from_numpy(x).to(device) for x in (batch.input, batch.target, batch.labels))
-        input_states, states = model.states(source, target)
-        flat_labels = labels.flatten()
-        weights = (flat_labels >= 0).float()
-        flat, of_target = states.flatten(0, 1), len(flat_labels)
-        if input_states is not None and batch.input_labels is not None:
-            input_labels = torch.from_numpy(batch.input_labels).to(device).flatten()
-            flat = torch.cat([flat, input_states.flatten(0, 1)])
-            flat_labels = torch.cat([flat_labels, input_labels])
-            weights = torch.cat([weights, (input_labels >= 0).float() * self.config.objective.input_loss_weight])
-        total, each = summed_loss(flat, model.head.weight, flat_labels, weights, self._chunk)
-        return total / weights.sum(), each[:of_target].sum() / weights[:of_target].sum()
+        """What is minimised, in nats per loss token of the whole batch; and the loss of the target, or where there is none of the
+        input, by itself."""
+        source, target = self._tensor(batch.input), self._tensor(batch.target)
+        padding, seeds = self._tensor(batch.padding), self._tensor(batch.seeds)
+        input_states, target_states = self.model.states(source, target, padding, seeds)
+        states, labels, weights = [], [], []
+        for some, asked, weight in (
+            (target_states, batch.labels, 1.0),
+            (input_states, batch.input_labels, batch.input_weight),
+        ):
+            if some is not None and asked is not None:
+                states.append(some.flatten(0, 1))
+                labels.append(self._tensor(asked).flatten())
+                weights.append((labels[-1] >= 0).float() * weight)
+        own = len(labels[0])
+        flat_weights = torch.cat(weights)
+        total, each = summed_loss(torch.cat(states), *self.model.output, torch.cat(labels), flat_weights, self._chunk)
+        return total / flat_weights.sum(), each[:own].sum() / weights[0].sum()
+
+    @overload
+    def _tensor(self, array: npt.NDArray[np.int64]) -> Tensor: ...
+    @overload
+    def _tensor(self, array: None) -> None: ...
+    def _tensor(self, array: npt.NDArray[np.int64] | None) -> Tensor | None:
+        return None if array is None else torch.from_numpy(array).to(self.runtime.device)
 
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         """Write everything that resuming needs, and `extra`."""
