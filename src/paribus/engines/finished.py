@@ -39,7 +39,9 @@ class FinishedTrial:
             stored = load_file(path)
         except Exception as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UserError(f"{printable(str(path))}: the weights cannot be read: {reason}; run the study again") from error
+            raise UserError(
+                f"{printable(str(path))}: the weights cannot be read: {reason}; run the study again"
+            ) from error
         return {name.removeprefix(_PREFIX): value for name, value in stored.items() if name.startswith(_PREFIX)}
 
     @property
@@ -58,7 +60,9 @@ class FinishedTrial:
         for place in places:
             if place.exists():
                 return Tokenizer.load(place)
-        raise UserError(f"{printable(str(places[0]))}: the study's tokenizer is not there; run the study again, which writes it")
+        raise UserError(
+            f"{printable(str(places[0]))}: the study's tokenizer is not there; run the study again, which writes it"
+        )
 
     @property
     def specials(self) -> Specials:
@@ -99,7 +103,9 @@ def _of_arm(study: Path, arm: str | None, target: str) -> FinishedTrial:
     arms = [entry["name"] for entry in plan["arms"]]
     if arm not in arms:
         said = "name an arm too" if arm is None else "no such arm"
-        raise UserError(f"{printable(target)}: {said}, as in {printable(str(study))}:{arms[0]}; the arms are {', '.join(arms)}")
+        raise UserError(
+            f"{printable(target)}: {said}, as in {printable(str(study))}:{arms[0]}; the arms are {', '.join(arms)}"
+        )
     for trial in plan["trials"]:
         folder = study / "trials" / trial["id"]
         if trial["arm"] == arm and _status(folder) == "done":
