@@ -1,77 +1,287 @@
-"""Counts against brute force: what was multiplied, and which pairs the masks allow."""
+"""Counts against brute force: what was multiplied, which pairs the masks allow, what a cache holds, what gets a gradient."""
+
+import time
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paribus.models.cost import forward_flops, parameter_counts, training_flops
-from paribus.models.visibility import square_mask
-from settings import GRID, VOCABULARY, interface, named, scrambled, small_model, tokens
+from paribus.models import attention_cost, linear_attention
+from paribus.models.attention_cost import CLOSED_FORMS, Flops, counted_pairs, input_pairs
+from paribus.models.cost import (
+    decode_cost,
+    fill_cost,
+    forward_cost,
+    forward_flops,
+    generation_cost,
+    kv_bytes,
+    live_parameters,
+    parameter_counts,
+    prefill_cost,
+    training_cost,
+    training_flops,
+)
+from paribus.models.layers import Growing
+from paribus.models.loss import summed_loss
+from paribus.models.transformer import Cache, Transformer
+from paribus.models.visibility import DRAWN, RULES, dense_mask
+from paribus.study.architecture import Model
+from settings import Case, cases, interface, over_the_grid, scrambled, small_model, tokens
+
+CHUNK = 3
 
 
 class CountProducts(TorchDispatchMode):
-    """Adds up 2nkm of every matrix product that is dispatched; attention's (4-D) apart from the rest."""
+    """Adds up 2nkm of every matrix product that is dispatched; those of activations with each other, attention's, apart."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = self.attention = 0
+        self.matrices = self.attention = 0
+
+    @property
+    def flops(self) -> int:
+        return self.matrices + self.attention
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         out = function(*args, **(kwargs or {}))
-        if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+        name = function.overloadpacket.__name__
+        assert "attention" not in name, "a fused kernel multiplies unseen"
+        if name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"):
             a, b = args[-2:]
-            self.linear += 2 * a.shape[0] * a.shape[1] * b.shape[1]
-        elif function is torch.ops.aten.bmm.default:
-            a, b = args
-            self.attention += 2 * a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
+            flops = 2 * a.numel() * (b.shape[-1] if b.ndim > 1 else 1)
+            if b.ndim == 3:
+                self.attention += flops
+            else:
+                self.matrices += flops
         return out
 
 
-@pytest.mark.parametrize("setting", GRID, ids=named)
-@pytest.mark.parametrize("lengths", [(5, 6), (0, 4), (1, 7)], ids=str)
-def test_flops_equal_those_of_every_product_dispatched(setting: dict[str, str], lengths: tuple[int, int]) -> None:
-    model = small_model(**setting, kv_heads=2)
-    s, t = lengths
-    arm = scrambled(model)
+@pytest.fixture(autouse=True)
+def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linear attention goes by chunks in short sequences too."""
+    monkeypatch.setattr(linear_attention, "CHUNK", CHUNK)
+
+
+def alone(case: Case) -> tuple[Tensor, Tensor, None, Tensor]:
+    """The first pair of a case's batch."""
+    return case.input[:1], case.target[:1], None, case.seeds[:1]
+
+
+def products(arm: Transformer, case: Case) -> CountProducts:
+    """What the forward pass of one pair multiplies, logits included."""
     with CountProducts() as counted, torch.no_grad():
-        arm(tokens(1, s), tokens(1, t, seed=1))
-    dense = 0  # what attention runs, the mask's dark half included
-    allowed = 0
+        for states in arm.states(*alone(case)):
+            if states is not None:
+                arm.logits(states)
+    return counted
+
+
+def pairs_seen(model: Model, layer: int, split: int, queries: range, keys: range) -> int:
+    """Pairs (head, query, key), one by one; of random_half as many as its sequences have on average."""
+    if model.rules[layer] == "random_half" and queries.start < split:
+        return model.query_heads * sum(1 if query == key else 0 for query in queries for key in keys) + (
+            model.query_heads * sum(1 for query in queries for key in keys if query != key) // 2
+        )
+    return sum(dense_mask(model, layer, split, queries, keys).flatten().tolist())
+
+
+def work(model: Model, layer: int, split: int, queries: range, keys: range) -> int:
+    """FLOPs of attention that the masks of a layer ask for, pair by pair or state by state."""
+    d, heads, own = model.head_size, model.query_heads, queries == keys
+    if model.mixer == "softmax":
+        return 4 * d * pairs_seen(model, layer, split, queries, keys)
+    into, out_of = 2 * d * d, 2 * d * d + 2 * d  # a key into the state, a query out of it
+    if not own:
+        return heads * len(queries) * out_of if len(keys) else 0
+    rule = model.rules[layer] if queries.start < split else "causal"
+    if len(queries) <= CHUNK or rule.startswith(("permuted", "strict", "random", "window")):
+        return 6 * d * pairs_seen(model, layer, split, queries, keys)
+    if rule == "bidirectional":
+        return heads * len(queries) * (into + out_of)
+    flops = 0
+    for query in range(len(queries)):
+        flops += heads * 6 * d * sum(query // CHUNK == key // CHUNK for key in range(query + 1))
+        flops += heads * out_of if query // CHUNK > 0 else 0
+        flops += heads * into if query // CHUNK < (len(queries) - 1) // CHUNK else 0
+    return flops
+
+
+def attention_work(case: Case) -> int:
+    """All that the masks of one pair ask for, but what is kept of a linear input for the target."""
+    model, s, t = case.model, case.input.shape[1], case.target.shape[1]
+    flops = 0
     for layer in range(model.layers):
-        mask = square_mask(model, layer, s, t)
-        regions = [mask[:, s:, :s], mask[:, s:, s:]]
-        if not (model.memory == "every_layer" and layer == model.layers - 1):
-            regions.append(mask[:, :s, :s])
-        dense += sum(region.numel() for region in regions)
-        allowed += sum(sum(map(int, region.flatten())) for region in regions)
-    per_pair = 2 * 2 * model.head_size
-    assert counted.attention == dense * per_pair
-    assert forward_flops(model, interface(), s, t) == counted.linear + allowed * per_pair
+        read = case.outside.input_loss or model.memory != "every_layer" or layer < model.layers - 1
+        source, target = range(s), range(s, s + t)
+        flops += read * work(model, layer, s, source, source)
+        if case.outside.target:
+            flops += work(model, layer, s, target, target) + work(model, layer, s, target, source)
+            if model.mixer == "linear":
+                flops += model.key_heads * s * 2 * model.head_size**2  # into the memory's state
+    return flops
 
 
-@pytest.mark.parametrize("memory", ["every_layer", "final_layer", "cross_attention"])
-@pytest.mark.parametrize("parameters", ["shared", "separate"])
-def test_the_inputs_own_loss_costs_its_last_layer_and_its_logits(parameters: str, memory: str) -> None:
-    model = small_model(parameters=parameters, memory=memory)
-    arm = scrambled(model, input_loss=True)
+@over_the_grid(100)
+@given(cases(inputs=st.integers(0, 9)))
+def test_flops_are_those_of_every_product_dispatched_and_every_pair_allowed(case: Case) -> None:
+    s, t = case.input.shape[1], case.target.shape[1]
+    counted = products(case.arm(), case)
+    exact = counted.matrices + attention_work(case)
+    assert forward_cost(case.model, case.outside, s, t) == Flops(exact, counted.flops)
+    assert forward_flops(case.model, case.outside, s, t) == exact
+
+
+@over_the_grid(60)
+@given(cases(inputs=st.integers(0, 9)))
+def test_the_backward_pass_multiplies_twice_as_much_and_reaches_all_live_parameters(case: Case) -> None:
+    model, s, t = case.model, case.input.shape[1], case.target.shape[1]
+    arm = case.arm()
+    with CountProducts() as counted:
+        total = torch.zeros(())
+        for states in arm.states(*alone(case)):
+            if states is not None:
+                flat = states.flatten(0, 1)
+                ones = torch.ones(len(flat))
+                total = total + summed_loss(flat, *arm.output, ones.long(), ones)[0]
+        total.backward()  # type: ignore[no-untyped-call]
+    assert training_cost(model, case.outside, s, t).executed == counted.flops
+    assert training_flops(model, case.outside, s, t) == 3 * forward_flops(model, case.outside, s, t)
+    reached = sum(parameter.numel() for parameter in arm.parameters() if parameter.grad is not None)
+    assert live_parameters(model, case.outside, reads_input=s > 0) == reached
+    built = sum(parameter.numel() for parameter in arm.parameters())
+    assert parameter_counts(model, case.outside)[0] == built
+    assert s == 0 or reached == built
+
+
+def bytes_read(arm: Transformer, case: Case, cache: Cache, memory_parts: list[tuple[Tensor, ...]]) -> int:
+    """Bytes of the tensors that decoding the next token would read."""
+    nothing = torch.empty(1, case.model.key_heads, 0, case.model.head_size, dtype=arm.compute_dtype)
+    held = [entry.extended((nothing, nothing)) if isinstance(entry, Growing) else entry for entry in cache.kept]
+    parts = [part for entry in held if entry is not None for part in entry]
+    if arm.crosses:
+        parts += [part for entry in memory_parts for part in entry]
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
+@over_the_grid(100)
+@given(cases(inputs=st.integers(0, 9), target=True), st.integers(1, 3), st.sampled_from(["float32", "bfloat16"]))
+def test_serving_costs_what_prefill_and_each_step_multiply_and_keep(case: Case, given_tokens: int, dtype: str) -> None:
+    model, outside, s, t = case.model, case.outside, case.input.shape[1], case.target.shape[1]
+    given_tokens = min(given_tokens, t)
+    arm = case.arm()
+    arm.compute_in(getattr(torch, dtype))
+    source, target, _, seeds = alone(case)
+    cache = Cache()
+    with torch.no_grad():
+        with CountProducts() as first:
+            memory = arm.prefill(source, None, seeds)
+            arm.logits(arm.decode(target[:, :given_tokens], memory, cache)[:, -1:])
+        generated = prefill_cost(model, outside, s, given_tokens)
+        assert generated.executed == first.flops
+        for past in range(given_tokens, t):
+            assert kv_bytes(model, outside, s, past, dtype).total == bytes_read(arm, case, cache, memory.kept)
+            with CountProducts() as step:
+                arm.logits(arm.decode(target[:, past : past + 1], memory, cache))
+            cost = decode_cost(model, outside, s, past)
+            assert cost.executed == step.flops
+            assert cost.exact == step.flops  # one query hides nothing
+            generated += cost
+    assert generation_cost(model, outside, s, given_tokens, t - given_tokens + 1) == generated
+
+
+@over_the_grid(60)
+@given(cases(inputs=st.integers(1, 9), target=False))
+def test_filling_a_mask_costs_one_pass_and_keeps_nothing(case: Case) -> None:
+    arm, s = case.arm(), case.input.shape[1]
     with CountProducts() as counted, torch.no_grad():
-        for states in arm.states(tokens(1, 5), tokens(1, 6, seed=1)):
-            assert states is not None
-            arm.logits(states)
-    masks = [square_mask(model, layer, 5, 6) for layer in range(model.layers)]
-    pairs = sum(int(mask[:, :5, :5].sum() + mask[:, 5:].sum()) for mask in masks)
-    assert forward_flops(model, interface(input_loss=True), 5, 6) == counted.linear + pairs * 4 * model.head_size
-    assert training_flops(model, interface(input_loss=True), 5, 6) == 3 * forward_flops(
-        model, interface(input_loss=True), 5, 6
+        states, _ = arm.states(*alone(case))
+        assert states is not None
+        arm.logits(states[:, :1])
+    assert fill_cost(case.model, case.outside, s).executed == counted.flops
+    assert kv_bytes(case.model, case.outside, s, 0) == (0, 0, 0)
+
+
+def test_prefill_is_exact_where_given_tokens_are_many() -> None:
+    model = small_model(prediction="transformed")
+    less = prefill_cost(model, interface(), 5, 4)
+    hidden = 4 * 3 // 2 * model.query_heads * model.layers * 4 * model.head_size
+    unwanted = 3 * 2 * model.width**2
+    assert less.executed - less.exact == hidden + unwanted + (
+        model.query_heads * (model.layers - 1) * 5 * 4 // 2 * 4 * model.head_size
     )
 
 
-@pytest.mark.parametrize("setting", GRID, ids=named)
-def test_parameters_equal_those_that_train(setting: dict[str, str]) -> None:
-    model = small_model(**setting)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 12])
+def test_a_rules_closed_form_is_what_its_predicate_allows(rule: str, length: int) -> None:
+    assert set(CLOSED_FORMS) == set(RULES)
+    for window in (1, 3, 20):
+        model = small_model(input_attention=rule, attention_window=window)
+        seeds = torch.arange(400) if rule in DRAWN else torch.zeros(1, dtype=torch.long)
+        for layer, count in enumerate(input_pairs(model, length)):
+            masks = dense_mask(model, layer, length, range(length), range(length), seeds)
+            per_sequence = masks.flatten(1).sum(1)
+            if rule == "random_half":
+                # The mean of 400 sequences lies within 5 of its standard deviations; heads see alike.
+                spread = model.query_heads * (length * (length - 1) / 4 / 400) ** 0.5
+                assert abs(float(per_sequence.double().mean()) - count) <= 5 * spread
+            else:
+                assert per_sequence.unique().tolist() == [count]
+
+
+OWN = """
+def chess(at):
+    return (at.query + at.key) % 2 == 0
+
+def by_head(at):
+    return (at.head + at.query + at.key) % 3 == 0
+
+def by_layer(at):
+    return at.key <= at.query - (at.layer % 2)
+
+def rows(at):
+    return at.query % 2 == 0
+"""
+
+
+@pytest.mark.parametrize("name", ["chess", "by_head", "by_layer", "rows"])
+def test_a_rule_of_ones_own_is_counted_block_by_block(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    model = small_model(input_attention=f"{tmp_path / 'own.py'}:{name}")
+    monkeypatch.setattr(attention_cost, "_PLACES_AT_ONCE", 100)
+    counted_pairs.cache_clear()
+    whole = range(11)
+    counts = [int(dense_mask(model, layer, 11, whole, whole).sum()) for layer in range(model.layers)]
+    assert input_pairs(model, 11) == counts
+    assert (len(set(counts)) > 1) == (name == "by_layer")
+    # Only a rule that asks for the layer is asked again.
+    assert counted_pairs.cache_info().misses == (model.layers if name == "by_layer" else 1)
     arm = scrambled(model)
-    arm(tokens(1, 5), tokens(1, 6)).square().sum().backward()
-    trained = sum(parameter.numel() for parameter in arm.parameters() if parameter.grad is not None)
-    total, without_embeddings = parameter_counts(model, interface())
-    assert total == trained
-    assert total - without_embeddings == 2 * VOCABULARY * model.width
+    with CountProducts() as counted, torch.no_grad():
+        arm(tokens(1, 5), tokens(1, 4))
+    allowed = sum(
+        int(dense_mask(model, layer, 5, queries, range(end)).sum())
+        for layer in range(model.layers)
+        for queries, end in ((range(5), 5), (range(5, 9), 9))
+        if end == 9 or layer < model.layers - 1
+    )
+    assert forward_cost(model, interface(), 5, 4) == Flops(
+        counted.matrices + 4 * model.head_size * allowed, counted.flops
+    )
+
+
+@pytest.mark.parametrize("rule", ["forward_backward_heads", "random_half", "own.py:chess"])
+def test_long_windows_are_counted_at_once(rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    model = Model(layers=32, width=512, head_size=64, input_attention=rule)
+    start = time.process_time()
+    flops = training_flops(model, interface(), 6144, 2048)
+    assert time.process_time() - start < 2
+    assert flops > 3 * 32 * 8 * 6144**2 * 4 * 64 // 2 * 31 / 32

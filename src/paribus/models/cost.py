@@ -1,69 +1,213 @@
-"""What an arm costs, counted exactly: parameters, and FLOPs of the pairs that its masks allow.
+"""What an arm costs, counted exactly: parameters, FLOPs of training and of serving, bytes of keys and values.
 
 A product of (n, k) by (k, m) is 2nkm FLOPs; softmax, norms, rotations, biases and additions are not counted, as is usual (arXiv
-2001.08361, 2204.02311). Attention counts the pairs that the visibility predicate allows, not the dense square; rules drawn
-per sequence are counted as the sequence of seed 0 has them.
+2001.08361, 2204.02311). `Flops` says how attention's masks are counted. What is counted is what `Transformer` multiplies, pass
+by pass, for a batch of one: the input pass is prefill, the target pass decodes.
+
+S input, T target, D width, H query heads, G key heads, d head size, V vocabulary.
 """
 
-from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
+from paribus.models.attention_cost import (
+    Flops,
+    cross_pairs,
+    input_pairs,
+    linear_flops,
+    same,
+    softmax_flops,
+    state_flops,
+    state_read_flops,
+    target_pairs,
+)
 from paribus.models.interface import Interface
 from paribus.models.transformer import parameter_shapes
-from paribus.models.visibility import square_mask
 from paribus.study.architecture import Model
+
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2}
+"""Of the types in which keys and values are kept."""
 
 
 def parameter_counts(model: Model, interface: Interface) -> tuple[int, int]:
-    """All parameters that train, and those outside the embedding, the position table and the output projection."""
+    """All parameters, and those outside the embedding, the position table and the output projection."""
     shapes = parameter_shapes(model, interface)
     total = sum(prod(shape) for shape in shapes.values())
     outside = ("embedding.weight", "head.weight", "position.weight", "output_bias")
     return total, total - sum(prod(shapes[name]) for name in outside if name in shapes)
 
 
-@lru_cache(maxsize=4096)
-def _visible_pairs(text: str, layer: int, input_length: int, target_length: int) -> tuple[int, int, int]:
-    """Pairs (head, query, key) that a layer's rule allows: input to input, target to input, target to target."""
-    s = input_length
-    mask = square_mask(Model.model_validate_json(text), layer, s, target_length)
-    return int(mask[:, :s, :s].sum()), int(mask[:, s:, :s].sum()), int(mask[:, s:, s:].sum())
+def live_parameters(model: Model, interface: Interface, reads_input: bool = True) -> int:
+    """The parameters that get a gradient. `reads_input`: whether any input is longer than nothing; `lm` has none.
+
+    Nothing is built that nothing reads, but without an input neither a stack of its own nor cross-attention ever runs.
+    """
+    shapes = parameter_shapes(model, interface)
+    idle = () if reads_input else ("input_layers.", "input_norm.", "input_position_bias.")
+    crosses = not reads_input and model.cross_weights == "separate"
+    return sum(
+        prod(shape)
+        for name, shape in shapes.items()
+        if not name.startswith(idle) and not (crosses and ".cross_attention" in name)
+    )
 
 
-def forward_flops(model: Model, interface: Interface, input_length: int, target_length: int) -> int:
-    """FLOPs of one pair's forward pass, input of S tokens read and T target tokens fed, mask-exact."""
-    s, t, d = input_length, target_length, model.head_size
-    queries, keys = model.query_heads * d, model.key_heads * d
-    key_value = 2 * 2 * model.width * keys  # per position
-    query_output = 2 * 2 * model.width * queries
-    feed_forward = (3 if model.gated else 2) * 2 * model.width * model.hidden
-    full = key_value + query_output + feed_forward
-    pair = 2 * 2 * d  # per visible (head, query, key): a score and a weighted value
-    logits = 2 * model.width * interface.vocabulary
-    if model.prediction == "transformed":
-        logits += 2 * model.width**2
-    input_pairs, memory_pairs, target_pairs = 0, 0, 0
-    skips_last = model.memory == "every_layer" and not interface.input_loss
-    for layer in range(model.layers):
-        to_input, to_memory, to_target = _visible_pairs(model.model_dump_json(), layer, s, t)
-        if not (skips_last and layer == model.layers - 1):
-            input_pairs += to_input
-        memory_pairs += to_memory
-        target_pairs += to_target
-    flops = 0
+def forward_cost(model: Model, interface: Interface, input_length: int, target_length: int) -> Flops:
+    """One pair's forward pass: input of S tokens read, T target tokens fed, logits wherever something is predicted from."""
+    flops = input_pass(model, interface, input_length)
     if interface.target:
-        flops += model.layers * t * full + pair * (target_pairs + memory_pairs) + t * logits
-    if s:
-        flops += (model.layers - skips_last) * s * full + skips_last * s * key_value + pair * input_pairs
-        if model.memory == "final_layer":
-            flops += model.layers * s * key_value
-        if model.memory == "cross_attention":
-            flops += model.layers * (s * key_value + t * query_output)
-        if interface.input_loss:
-            flops += s * logits
+        flops += target_pass(model, interface, input_length, target_length)
+        flops += prediction(model, target_length, target_length) + logits(model, interface, target_length)
+    if interface.input_loss:
+        flops += prediction(model, input_length, input_length) + logits(model, interface, input_length)
     return flops
 
 
+def training_cost(model: Model, interface: Interface, input_length: int, target_length: int) -> Flops:
+    """Forward and backward of one pair: the backward pass multiplies twice what the forward pass does (arXiv 2001.08361)."""
+    return forward_cost(model, interface, input_length, target_length) * 3
+
+
+def forward_flops(model: Model, interface: Interface, input_length: int, target_length: int) -> int:
+    """`forward_cost`, mask-exact."""
+    return forward_cost(model, interface, input_length, target_length).exact
+
+
 def training_flops(model: Model, interface: Interface, input_length: int, target_length: int) -> int:
-    """Forward and backward of one pair: the backward pass counts twice the forward (arXiv 2001.08361)."""
-    return 3 * forward_flops(model, interface, input_length, target_length)
+    """`training_cost`, mask-exact."""
+    return training_cost(model, interface, input_length, target_length).exact
+
+
+def prefill_cost(model: Model, interface: Interface, input_length: int, given: int = 1) -> Flops:
+    """A prompt read up to the logits of the first new token: an input of S tokens, then `given` target tokens at once."""
+    flops = input_pass(model, interface, input_length) + target_pass(model, interface, input_length, given, cached=True)
+    return flops + prediction(model, 1, given) + logits(model, interface, 1)
+
+
+def decode_cost(model: Model, interface: Interface, input_length: int, past: int) -> Flops:
+    """One step of decoding: a token fed after an input of S tokens and `past` target tokens, to the logits of the next."""
+    flops = target_pass(model, interface, input_length, 1, past, cached=True)
+    return flops + prediction(model, 1, 1) + logits(model, interface, 1)
+
+
+def generation_cost(model: Model, interface: Interface, input_length: int, given: int, new: int) -> Flops:
+    """`new` tokens generated, one at least: prefill gives the first, and each step of decoding one more."""
+    flops = prefill_cost(model, interface, input_length, given)
+    for past in range(given, given + new - 1):
+        flops += decode_cost(model, interface, input_length, past)
+    return flops
+
+
+def fill_cost(model: Model, interface: Interface, input_length: int) -> Flops:
+    """Without a target side: one pass over the input, to the logits of one [MASK]."""
+    return input_pass(model, interface, input_length) + prediction(model, 1, input_length) + logits(model, interface, 1)
+
+
+class KeyValueBytes(NamedTuple):
+    """What decoding the next token reads of the positions before it, one sequence, all layers."""
+
+    per_token: int
+    """Growth with each position, input or target; 0 under linear attention, whose state has one size."""
+    input: int
+    """Of the input part."""
+    target: int
+    """Of the target part."""
+
+    @property
+    def total(self) -> int:
+        """Of the whole sequence."""
+        return self.input + self.target
+
+
+def kv_bytes(
+    model: Model, interface: Interface, input_length: int, target_length: int, dtype: str = "float32"
+) -> KeyValueBytes:
+    """Bytes of keys and values after S input and T target tokens, kept in `dtype`, one of `ELEMENT_BYTES`.
+
+    Linear attention keeps a float32 state (G, d, d) and (G, d) in each layer, whatever the dtype: one for input and target
+    together, told as the input's, or where targets cross-attend to the input one for each. Room that a cache holds for
+    tokens to come is not counted. Nothing is kept where there is no target side.
+    """
+    if not interface.target:
+        return KeyValueBytes(0, 0, 0)
+    heads, d = model.key_heads, model.head_size
+    if model.mixer == "linear":
+        state = model.layers * heads * (d * d + d) * 4
+        merged = model.memory != "cross_attention" and input_length > 0
+        return KeyValueBytes(0, state if input_length else 0, state if target_length and not merged else 0)
+    per_token = model.layers * 2 * heads * d * ELEMENT_BYTES[dtype]
+    return KeyValueBytes(per_token, input_length * per_token, target_length * per_token)
+
+
+def input_pass(model: Model, interface: Interface, input_length: int) -> Flops:
+    """`Transformer.prefill` of S tokens: the input's layers, and what the target's layers will read of it."""
+    s = input_length
+    if s == 0:
+        return Flops()
+    reads_last_states = interface.input_loss or model.memory != "every_layer"
+    run = model.layers - (not reads_last_states)
+    flops = same(run * s * _layer(model) + (model.layers - run) * s * _key_value(model))
+    for rule, pairs in list(zip(model.rules, input_pairs(model, s), strict=True))[:run]:
+        if model.mixer == "linear":
+            flops += linear_flops(model, rule, pairs, s)
+        else:
+            flops += softmax_flops(model, pairs, s, s)
+    if interface.target:
+        if model.memory != "every_layer":  # the last states become keys and values of each target layer
+            flops += same(model.layers * s * _key_value(model))
+        if model.mixer == "linear":
+            flops += same(model.layers * state_flops(model.key_heads, model.head_size, s))
+    return flops
+
+
+def target_pass(
+    model: Model, interface: Interface, input_length: int, length: int, past: int = 0, cached: bool = False
+) -> Flops:
+    """`Transformer.decode` of `length` tokens after S input and `past` target tokens, up to the last layer's states.
+
+    `cached`: whether they are kept for further tokens.
+    """
+    s, t = input_length, length
+    crosses = model.memory == "cross_attention" and s > 0
+    flops = same(model.layers * t * (_layer(model) + crosses * _query_output(model)))
+    if model.mixer == "linear":
+        # Before the tokens' own positions there is one state: of the input where attention is merged, and of the past.
+        before = past > 0 or (s > 0 and not crosses)
+        for pairs in target_pairs(model, s, past, t, s + past):
+            flops += linear_flops(model, "causal", pairs, t)
+        flops += same(model.layers * (before + crosses) * state_read_flops(model, t))
+        if cached:
+            flops += same(model.layers * state_flops(model.key_heads, model.head_size, t))
+        return flops
+    for pairs in target_pairs(model, s, past, t, s if crosses else 0):
+        flops += softmax_flops(model, pairs, t, past + t + (0 if crosses else s))
+    if crosses:
+        for pairs in cross_pairs(model, s, past, t):
+            flops += softmax_flops(model, pairs, t, s)
+    return flops
+
+
+def prediction(model: Model, wanted: int, states: int) -> Flops:
+    """BERT's transformation before the output matrix, if there is one: of all `states`, of which `wanted` are needed."""
+    once = 2 * model.width**2 if model.prediction == "transformed" else 0
+    return Flops(wanted * once, states * once)
+
+
+def logits(model: Model, interface: Interface, positions: int) -> Flops:
+    """The output matrix at so many positions: 2DV each."""
+    return same(positions * 2 * model.width * interface.vocabulary)
+
+
+def _key_value(model: Model) -> int:
+    """A position's keys and values in one attention."""
+    return 4 * model.width * model.key_heads * model.head_size
+
+
+def _query_output(model: Model) -> int:
+    """A position's queries, and the projection of what they read, in one attention."""
+    return 4 * model.width * model.query_heads * model.head_size
+
+
+def _layer(model: Model) -> int:
+    """A position's products with the matrices of a layer, cross-attention apart."""
+    return _key_value(model) + _query_output(model) + (6 if model.gated else 4) * model.width * model.hidden
