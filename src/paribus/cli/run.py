@@ -9,6 +9,7 @@ from rich.console import Console
 from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
 from paribus.experiment import Outcome, run_study
+from paribus.report.metrics import metric_of
 from paribus.study import spec
 
 
@@ -27,19 +28,18 @@ def run(study: spec.Study, out: Path, workers: int | None, command: str) -> None
 def show(outcome: Outcome) -> None:
     """Print each claim with its verdict and interval, and the report's path last."""
     width = Console().width
-    unit = {"bits_per_byte": "bits per byte", "nats_per_token": "nats per token"}
     for claim in outcome.claims:
         under = f" (under {claim['under']})" if claim["under"] else ""
         print(_hanging(f"{claim['verdict']:>9}  {claim['says']}{under}", width))
         if claim["low"] is not None:
-            effect = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}] {unit[claim['metric']]}"
+            effect = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}] {metric_of(claim['metric']).label}"
             print(
                 _hanging(
                     f"{'':>9}  {claim['arm']} against {claim['against']}: {effect}, margin {claim['margin']:g}", width
                 )
             )
     if outcome.claims:
-        print("positive: the first arm's loss is lower; intervals hold for all claims together")
+        print("positive: the first arm is better; intervals hold for all claims together")
     print(outcome.report)
 
 

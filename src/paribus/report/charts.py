@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from paribus.report.costs import cost
 from paribus.report.curves import learning, training
-from paribus.report.effects import forest, splits
+from paribus.report.effects import forest
 from paribus.report.figures import Chart, ChartBook, Row
+from paribus.report.lengths import beyond, splits
 from paribus.report.reading import StudyRecord
 
 
@@ -16,6 +17,7 @@ def draw_charts(record: StudyRecord) -> ChartBook:
         forest,
         learning,
         splits,
+        beyond,
         cost,
         training,
     )

@@ -1,4 +1,4 @@
-"""The chart of cost against loss."""
+"""The chart of cost against score."""
 
 import altair as alt
 
@@ -12,13 +12,13 @@ from paribus.report.figures import (
     faded,
     finish,
     highlight,
-    main_metric,
     rounded,
 )
-from paribus.report.numbers import UNITS, mean
+from paribus.report.measured import main_metric
+from paribus.report.metrics import Metric
+from paribus.report.numbers import mean
 from paribus.report.reading import StudyRecord
-
-# Cost against loss.
+from paribus.report.tables import OFF
 
 _COSTS = (
     ("Training FLOPs", "train_flops", "Training FLOPs per trial", "FLOPs"),
@@ -29,15 +29,16 @@ _COSTS = (
 
 
 def cost(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
-    """What each arm cost against its test loss, one view per kind of cost; None where nothing has ended."""
+    """What each arm cost against its score, one view per kind of cost; None where nothing has ended."""
     metric, rows = main_metric(record), []
-    scores = {arm.name: [trial.test[metric] for trial in record.done(arm.name) if trial.test] for arm in record.arms}
+    scores = {arm.name: record.scores(arm.name, metric.name) for arm in record.arms}
     for name, centre, low, high, number in band(scores):
         arm = record.arm(name)
         assert arm is not None
         seconds = mean(s for trial in record.done(name) if (s := trial.training_seconds) is not None)
         rows.append(
-            {"arm": name, "again": bool(arm.repeats), "loss": centre, "low": low, "high": high, "seeds": number}
+            {"arm": name, "again": bool(arm.repeats), "score": centre, "low": low, "high": high, "seeds": number}
+            | {"scored": OFF if arm.off_distribution else "as trained"}
             | {key: arm.audit.get(key) for _, key, _, _ in _COSTS if key != "seconds"}
             | {"seconds": None if seconds is None else rounded(seconds)}
         )
@@ -53,17 +54,17 @@ def cost(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         return None
     return Chart(
         "cost",
-        "Cost against loss",
-        "Down and to the left is better. Dot: mean test loss over seeds; bar: smallest to largest seed; hollow: "
-        "repeated under another setting. Arms of equal cost stand above one another.",
+        f"Cost against {'score' if metric.higher_is_better else 'loss'}",
+        f"{'Up' if metric.higher_is_better else 'Down'} and to the left is better. Dot: mean {metric.quantity} over seeds; "
+        "bar: smallest to largest seed; hollow: repeated under another setting. Arms of equal cost stand above one another.",
         views,
     )
 
 
-def _cost_spec(record: StudyRecord, key: str, title: str, rows: list[Row], metric: str) -> Spec:
+def _cost_spec(record: StudyRecord, key: str, title: str, rows: list[Row], metric: Metric) -> Spec:
     colours, _ = arm_scales(record)
     scale = alt.Scale(domain=domain([row[edge] for row in rows for edge in ("low", "high")]), nice=True)
-    axis = alt.Axis(title=f"Test loss, {UNITS[metric]}", format=".3~f", tickCount=6)
+    axis = alt.Axis(title=metric.axis(), format=".3~f", tickCount=6)
     base = alt.Chart(alt.NamedData(name="cost")).encode(
         x=alt.X(
             f"{key}:Q",
@@ -73,9 +74,10 @@ def _cost_spec(record: StudyRecord, key: str, title: str, rows: list[Row], metri
         color=colours,
         tooltip=[
             alt.Tooltip("arm:N", title="Arm"),
-            alt.Tooltip("loss:Q", title="Mean test loss", format=".4f"),
+            alt.Tooltip("score:Q", title=f"Mean {metric.quantity}", format=".4f"),
             alt.Tooltip("low:Q", title="Lowest seed", format=".4f"),
             alt.Tooltip("high:Q", title="Highest seed", format=".4f"),
+            *([alt.Tooltip("scored:N", title="Scored")] if any(row["scored"] == OFF for row in rows) else []),
             alt.Tooltip("train_flops:Q", title="Training FLOPs", format=".3~s"),
             alt.Tooltip("parameters:Q", title="Parameters", format=",d"),
             alt.Tooltip("seconds:Q", title="Training seconds", format=".1f"),
@@ -86,9 +88,9 @@ def _cost_spec(record: StudyRecord, key: str, title: str, rows: list[Row], metri
             y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q", opacity=faded(0.5)
         ),
         base.mark_point(size=110, strokeWidth=2).encode(
-            y=alt.Y("loss:Q", scale=scale, axis=axis),
+            y=alt.Y("score:Q", scale=scale, axis=axis),
             fill=alt.condition("datum.again", alt.value("var(--surface)"), colours),
             opacity=faded(1.0),
         ),
     ).add_params(highlight())
-    return finish(chart, 340, f"Test loss of each arm against {title.lower()}.")
+    return finish(chart, 340, f"{metric.quantity.capitalize()} of each arm against {title.lower()}.")

@@ -17,26 +17,43 @@ from paribus.report.figures import (
     faded,
     finish,
     highlight,
-    main_metric,
     reference,
     reference_of,
 )
-from paribus.report.numbers import UNITS
+from paribus.report.measured import charted
+from paribus.report.metrics import Metric
 from paribus.report.reading import StudyRecord, Trial
 
 # Learning curves.
 
 
 def learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
-    """Loss on the tuning split over training, an arm a line with a band over its seeds; None before the first point."""
-    metric, home = main_metric(record), reference(record)
+    """Score on the tuning split over training, an arm a line with a band over its seeds; None before the first point."""
+    views = [view for metric in charted(record) for view in _learning_views(record, data, metric)]
+    if not views:
+        return None
+    return Chart(
+        "learning",
+        "Learning curves",
+        "On the tuning split, which no verdict uses. Line: mean over seeds. Band: smallest to largest seed. "
+        "A curve before its end is not a result at that budget: the rate has not decayed yet.",
+        tuple(views),
+    )
+
+
+def _learning_views(record: StudyRecord, data: dict[str, list[Row]], metric: Metric) -> list[tuple[str, Spec]]:
+    """The views of one metric; none where the curves do not have it."""
+    home = reference(record)
     usable = {
         arm.name: [trial for trial in record.trials_of(arm.name) if trial.status != "diverged"] for arm in record.arms
     }
     rows: list[Row] = []
     differences: list[Row] = []
     # Points are gathered by step: seeds read slightly different numbers of tokens, because short documents are padded.
-    at = {trial.id: {point.step: point.score[metric] for point in trial.curve} for trial in record.trials}
+    at = {
+        trial.id: {p.step: value for p in trial.curve if (value := p.score.get(metric.name)) is not None}
+        for trial in record.trials
+    }
     read = {trial.id: {point.step: point.tokens for point in trial.curve} for trial in record.trials}
     for step in sorted({step for curve in at.values() for step in curve}):
         scores, tokens = {}, {}
@@ -45,53 +62,48 @@ def learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
             scores[name] = [at[trial][step] for trial in there]
             tokens[name] = round(fmean(read[trial][step] for trial in there)) if there else 0
         rows += [
-            {"arm": name, "tokens": tokens[name], "loss": centre, "low": low, "high": high, "seeds": number}
+            {"arm": name, "tokens": tokens[name], "score": centre, "low": low, "high": high, "seeds": number}
             for name, centre, low, high, number in band(scores)
         ]
         gains = {
-            arm.name: paired(usable[arm.name], usable.get(reference_of(record, arm) or "", []), _at(at, step))
+            arm.name: paired(metric, usable[arm.name], usable.get(reference_of(record, arm) or "", []), _at(at, step))
             for arm in record.arms
             if arm.name != reference_of(record, arm)
         }
         differences += [
-            {"arm": name, "tokens": tokens[name], "loss": centre, "low": low, "high": high, "seeds": number}
+            {"arm": name, "tokens": tokens[name], "score": centre, "low": low, "high": high, "seeds": number}
             for name, centre, low, high, number in band(gains)
         ]
     if not rows:
-        return None
-    data["curve"] = rows
-    last = max(row["tokens"] for row in rows)
-    late = [row for row in rows if row["tokens"] >= last / 2]
-    unit = UNITS[metric]
-    plain = f"Loss on the tuning split, {unit}"
-    views = [
-        ("Whole run", _curve_spec(record, "curve", rows, plain)),
-        ("Log scales", _curve_spec(record, "curve", [row for row in rows if row["tokens"] > 0], plain, log=True)),
-    ]
+        return []
+    name = f"curve_{metric.name}"
+    data[name] = rows
+    late = [row for row in rows if row["tokens"] >= max(row["tokens"] for row in rows) / 2]
+    plain = metric.axis(f"{metric.quantity.removeprefix('test ').capitalize()} on the tuning split")
+    if metric != charted(record)[0]:  # beside an accuracy the loss has one view
+        return [("Loss", _curve_spec(record, name, rows, plain))]
+    views = [("Whole run", _curve_spec(record, name, rows, plain))]
+    if not metric.higher_is_better:
+        positive = [row for row in rows if row["tokens"] > 0]
+        views.append(("Log scales", _curve_spec(record, name, positive, plain, log=True)))
     if len({row["tokens"] for row in late}) > 1:
-        data["curve_late"] = late
-        views.append(("Second half", _curve_spec(record, "curve_late", late, plain)))
+        data[f"{name}_late"] = late
+        views.append(("Second half", _curve_spec(record, f"{name}_late", late, plain)))
+    differences = [row for row in differences if row["tokens"] > 0]
     if differences and home:
-        data["curve_difference"] = [row for row in differences if row["tokens"] > 0]
-        if data["curve_difference"]:
-            title = f"Improvement over {home}, {unit}"
-            views.append(
-                (f"Against {home}", _curve_spec(record, "curve_difference", data["curve_difference"], title, zero=True))
-            )
-    return Chart(
-        "learning",
-        "Learning curves",
-        "Loss on the tuning split, which no verdict uses. Line: mean over seeds. Band: smallest to largest seed. "
-        "A curve before its end is not a result at that budget: the rate has not decayed yet.",
-        tuple(views),
-    )
+        data[f"{name}_difference"] = differences
+        title = f"Improvement over {home}, {metric.label}"
+        views.append((f"Against {home}", _curve_spec(record, f"{name}_difference", differences, title, zero=True)))
+    return views
 
 
-def paired(trials: Iterable[Trial], against: Iterable[Trial], score: Callable[[Trial], float | None]) -> list[float]:
+def paired(
+    metric: Metric, trials: Iterable[Trial], against: Iterable[Trial], score: Callable[[Trial], float | None]
+) -> list[float]:
     """Improvements over the trial of the same seed, where both have a score."""
     other = {trial.seed: score(trial) for trial in against}
     pairs = [(other.get(trial.seed), score(trial)) for trial in trials]
-    return [theirs - ours for theirs, ours in pairs if theirs is not None and ours is not None]
+    return [metric.gain(ours, theirs) for theirs, ours in pairs if theirs is not None and ours is not None]
 
 
 def _curve_spec(
@@ -114,11 +126,11 @@ def _curve_spec(
     )
     if log:
         base = base.transform_filter("datum.tokens > 0")
-    y = alt.Y("loss:Q", scale=y_scale, axis=y_axis)
+    y = alt.Y("score:Q", scale=y_scale, axis=y_axis)
     tooltip = [
         alt.Tooltip("arm:N", title="Arm"),
         alt.Tooltip("tokens:Q", title="Tokens", format=",d"),
-        alt.Tooltip("loss:Q", title="Improvement" if zero else "Mean loss", format="+.4f" if zero else ".4f"),
+        alt.Tooltip("score:Q", title="Improvement" if zero else "Mean", format="+.4f" if zero else ".4f"),
         alt.Tooltip("low:Q", title="Lowest seed", format="+.4f" if zero else ".4f"),
         alt.Tooltip("high:Q", title="Highest seed", format="+.4f" if zero else ".4f"),
         alt.Tooltip("seeds:Q", title="Seeds"),

@@ -24,7 +24,7 @@ HUES = 8
 _DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 _REPEAT_DASH = [4, 3]
 _TRAINING_BINS = 60
-_OUTCOME_COLOURS = {outcome: f"var(--{outcome})" for outcome in OUTCOMES}
+OUTCOME_COLOURS = {outcome: f"var(--{outcome})" for outcome in OUTCOMES}
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,6 @@ def dash(record: StudyRecord, name: str) -> list[int]:
 def colour(record: StudyRecord, name: str) -> str:
     """An arm's colour as a CSS variable."""
     return f"var(--arm-{hue(record, name) % HUES})"
-
-
-def main_metric(record: StudyRecord) -> str:
-    """The metric that most claims are about."""
-    return Counter(claim.metric for claim in record.claims).most_common(1)[0][0] if record.claims else "bits_per_byte"
 
 
 def reference(record: StudyRecord) -> str | None:

@@ -18,11 +18,14 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from paribus.report import numbers, tables, wording
+from paribus.report import numbers, settings, tables, wording
 from paribus.report.charts import draw_charts
 from paribus.report.figures import ChartBook, colour, dash
-from paribus.report.pictures import MEMORY, draw_interval, draw_visibility, reach_of
+from paribus.report.metrics import metric_of
 from paribus.report.reading import Claim, StudyRecord
+from paribus.report.scope import SCOPE_NOTE, guide
+from paribus.report.strips import draw_interval, reach_of
+from paribus.report.visibility import draw_visibility
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Judged:
     strip: Markup
     arms: tuple[str, str]
     """The two arms, without the setting under which they repeat others."""
+    cautions: tuple[tuple[str, str], ...]
+    """The arms that are scored off what they were trained on, each with why."""
     facts: tuple[tuple[str, str], ...]
     details: tuple[tuple[str, str], ...]
     remark: str = ""
@@ -63,11 +68,11 @@ def html(record: StudyRecord) -> str:
         legend=_legend(record, charts),
         chart_data=_json_for_script(_page_data(charts)),
         pictures=draw_visibility(record.arms),
-        memory=MEMORY,
         tables=tables,
+        settings=settings,
         numbers=numbers,
-        scope_note=wording.SCOPE_NOTE,
-        how_to_read=wording.HOW_TO_READ,
+        scope_note=SCOPE_NOTE,
+        how_to_read=guide(record),
         confidence=wording.confidence_text(record),
         scripts={name: Markup(text) for name, text in scripts.items()},
         style=Markup(_asset("report.css")),
@@ -98,7 +103,7 @@ def _judged(record: StudyRecord, claim: Claim, name: str, reach: float) -> Judge
     details: list[tuple[str, str]] = []
     if verdict:
         facts = [
-            ("Improvement", numbers.signed(verdict.estimate, digits)),
+            (f"Improvement, {metric_of(claim.metric).label}", numbers.signed(verdict.estimate, digits)),
             ("Interval", numbers.interval(verdict.low, verdict.high, digits)),
             ("Margin", numbers.fixed(claim.margin, digits)),
             ("Seeds", str(verdict.seeds)),
@@ -131,6 +136,7 @@ def _judged(record: StudyRecord, claim: Claim, name: str, reach: float) -> Judge
         lesson=wording.lesson(claim),
         strip=draw_interval(claim, reach),
         arms=(wording.short_name(record, claim.arm), wording.short_name(record, claim.against)),
+        cautions=tuple(wording.cautions(record, claim.arm, claim.against)),
         facts=tuple(facts),
         details=tuple(details),
     )
@@ -144,7 +150,12 @@ def _legend(record: StudyRecord, charts: ChartBook) -> dict[str, list[dict[str, 
     """Per chart the arms that occur in it, each with its colour and dash."""
     return {
         chart.name: [
-            {"name": arm.name, "colour": colour(record, arm.name), "dash": " ".join(map(str, dash(record, arm.name)))}
+            {
+                "name": arm.name,
+                "colour": colour(record, arm.name),
+                "dash": " ".join(map(str, dash(record, arm.name))),
+                "tag": tables.OFF if arm.off_distribution and chart.name != "training" else "",
+            }
             for arm in record.arms
             if any(row.get("arm") == arm.name for name in _datasets(chart.views) for row in charts.data[name])
         ]

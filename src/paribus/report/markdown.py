@@ -3,25 +3,26 @@
 import re
 from collections.abc import Iterable
 
-from paribus.report.numbers import UNITS, decimals, fixed, interval, signed
+from paribus.report.metrics import metric_of
+from paribus.report.numbers import decimals, fixed, interval, signed
 from paribus.report.reading import Claim, StudyRecord
+from paribus.report.scope import SCOPE_NOTE, guide
+from paribus.report.settings import command, settings, shown
 from paribus.report.tables import (
+    Cell,
     Table,
     arms_table,
     checks,
-    command,
     contrasts_table,
+    lengths_table,
     results_table,
-    settings,
-    shown,
     trials_table,
     troubled_trials,
 )
 from paribus.report.wording import (
-    HOW_TO_READ,
     OUTCOMES,
-    SCOPE_NOTE,
     answer,
+    cautions,
     confidence_text,
     contrasts,
     effect,
@@ -55,6 +56,8 @@ def markdown(record: StudyRecord) -> str:
     if not record.claims:
         lines += ["The study makes no claim.", ""]
     lines += ["## Results", "", *_table(results_table(record))]
+    if longer := lengths_table(record):
+        lines += ["## Beyond the training length", "", *_table(longer)]
     lines += ["## Audit", "", *_table(arms_table(record))]
     if compared := contrasts_table(record):
         lines += _table(compared)
@@ -68,7 +71,7 @@ def markdown(record: StudyRecord) -> str:
     for title, rows in [*settings(record), ("corpus", shown(record.data)), ("environment", shown(record.environment))]:
         lines += [f"**{title}**", "", *(f"- {plain(name)}: {plain(value)}" for name, value in rows), ""]
     lines += ["## How to read a verdict", ""]
-    lines += [f"- **{plain(title)}** {plain(text)}" for title, text in HOW_TO_READ]
+    lines += [f"- **{plain(title)}** {plain(text)}" for title, text in guide(record)]
     return "\n".join(lines) + "\n"
 
 
@@ -81,21 +84,29 @@ def _claim(record: StudyRecord, claim: Claim) -> Iterable[str]:
         return
     yield (
         f"- Improvement {signed(verdict.estimate, digits)}, interval {plain(interval(verdict.low, verdict.high, digits))} "
-        f"({plain(confidence_text(record))}), margin {fixed(claim.margin, digits)} {UNITS[claim.metric]}"
+        f"({plain(confidence_text(record))}), margin {metric_of(claim.metric).amount(fixed(claim.margin, digits))}"
     )
     yield f"- {verdict.seeds} seeds: {', '.join(signed(gain, digits) for gain in verdict.per_seed) or 'none'}"
     yield f"- {plain(estimand_text(claim))}"
+    for name, why in cautions(record, claim.arm, claim.against):
+        yield f"- {plain(name)} is scored off its training distribution: {plain(why)}"
     if verdict.note:
         yield f"- {plain(verdict.note)}"
     yield ""
 
 
 def _table(table: Table) -> list[str]:
-    """A GitHub table."""
+    """A GitHub table, and below it what is to be said of its rows."""
     numeric = [all(row[index].kind == "number" for row in table.rows) for index in range(len(table.columns))]
     return [
         f"| {' | '.join(map(plain, table.columns))} |",
         f"|{'|'.join('---:' if right else '---' for right in numeric)}|",
-        *(f"| {' | '.join(plain(cell.text) for cell in row)} |" for row in table.rows),
+        *(f"| {' | '.join(map(_cell, row))} |" for row in table.rows),
         "",
+        *(f"- {plain(note)}" for note in table.notes),
+        *([""] if table.notes else []),
     ]
+
+
+def _cell(cell: Cell) -> str:
+    return plain(f"{cell.text} ({cell.tag})" if cell.tag else cell.text)

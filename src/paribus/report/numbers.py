@@ -6,11 +6,12 @@ rounding no longer moves a bound across the margin.
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from paribus.report.reading import Claim
+from paribus.study.architecture import OWN_RULE
 
-UNITS = {"bits_per_byte": "bits per byte", "nats_per_token": "nats per token"}
 MISSING = "–"
 
 
@@ -91,7 +92,18 @@ def value_text(value: Any) -> str:
         case list() | tuple():
             return ", ".join(value_text(item) for item in value)
         case _:
-            return str(value)
+            return rule_name(str(value))
+
+
+def rule_name(rule: str) -> str:
+    """A visibility rule as its author knows it: of `FILE.py:FUNCTION#HASH` neither the folder nor the hash."""
+    own = OWN_RULE.fullmatch(rule)
+    return f"{PurePath(own['file']).name}:{own['function']}" if own else rule
+
+
+def assigned(name: str, value: Any) -> str:
+    """`model.layers = 6`, `model.input_attention = [bidirectional, causal]`."""
+    return f"{name} = [{value_text(value)}]" if isinstance(value, list | tuple) else f"{name} = {value_text(value)}"
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -17,20 +17,35 @@ from safetensors.numpy import load_file
 
 from paribus.errors import StudyError
 from paribus.files import read_json
+from paribus.report.metrics import metric_of
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Loss on the target text."""
+    """Loss and accuracy on what was to be predicted; accuracies are shares, None where none were kept."""
 
     nats_per_token: float
     bits_per_byte: float
+    token_accuracy: float | None = None
+    exact_match: float | None = None
 
-    def __getitem__(self, metric: str) -> float:
-        """The loss in one of the metrics of a claim."""
-        return {"nats_per_token": self.nats_per_token, "bits_per_byte": self.bits_per_byte}[metric]
+    def get(self, metric: str) -> float | None:
+        """The value of one of `METRICS`."""
+        value: float | None = getattr(self, metric)
+        return value
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How much of the test set has one length of input."""
+
+    windows: int
+    tokens: int
+    """Tokens that are predicted."""
+    bytes: int
+    """Bytes of these."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,9 @@ class Trial:
     reason: str | None = None
     test: Score | None = None
     by_split: dict[int, Score] = field(default_factory=dict)
-    """Test loss per number of input tokens."""
+    """Test score per number of input tokens."""
+    by_window_factor: dict[float, Score | str] = field(default_factory=dict)
+    """Test score at windows so many times longer than those trained on, or the reason why there is none."""
     curve: tuple[CurvePoint, ...] = ()
     losses: tuple[tuple[int, float], ...] = ()
     """Tokens seen and training loss (nats per token), one entry per step; steps without a finite loss left out."""
@@ -83,6 +100,14 @@ class Arm:
     repeats: str | None
     audit: Json
     """`differs`, `parameters`, `total_parameters`, `train_flops`, `seen_tokens`, `loss_tokens`, hashes; may be empty."""
+    off_distribution: str | None = None
+    """Why its score lies off what it was trained on, in a sentence; None where it does not."""
+    squares: tuple[tuple[tuple[str, ...], ...], ...] | None = None
+    """What visibility rules of the study's own let see: layer, head, row by row of `0` and `1`; None where all are built in."""
+
+    def section(self, name: str) -> Json:
+        """One section of the resolved configuration; empty where there is none."""
+        return self.config.get(name) or {}
 
 
 @dataclass(frozen=True)
@@ -142,6 +167,13 @@ class StudyRecord:
     contrasts: int
     test_windows: int | None
     test_documents: int | None
+    test_weights: dict[int, Weight] = field(default_factory=dict)
+    """Per number of input tokens."""
+
+    @property
+    def base_arms(self) -> tuple[Arm, ...]:
+        """The arms as written, without their repeats under other settings."""
+        return tuple(arm for arm in self.arms if not arm.repeats)
 
     def arm(self, name: str) -> Arm | None:
         """The arm of that name."""
@@ -154,6 +186,10 @@ class StudyRecord:
     def done(self, arm: str) -> tuple[Trial, ...]:
         """The trials of an arm that ended well and have a test score."""
         return tuple(trial for trial in self.trials_of(arm) if trial.status == "done" and trial.test)
+
+    def scores(self, arm: str, metric: str) -> list[float]:
+        """The test scores of an arm's finished trials, in run order."""
+        return [value for trial in self.done(arm) if trial.test and (value := trial.test.get(metric)) is not None]
 
 
 def read_study(directory: Path) -> StudyRecord:
@@ -168,19 +204,9 @@ def read_study(directory: Path) -> StudyRecord:
             )
     study, plan = _object(directory / "study.json"), _object(directory / "plan.json")
     audit, verdicts = _object(directory / "audit.json"), _object(directory / "verdicts.json")
-    windows, documents = _test_windows(directory / "test_windows.safetensors")
+    windows, documents, weights = _test_windows(directory / "test_windows.safetensors")
+    squares = _object(directory / "visibility.json")
     try:
-        audited = audit.get("arms") or {}
-        arms = tuple(
-            Arm(
-                str(arm["name"]),
-                arm.get("overrides") or {},
-                arm.get("config") or {},
-                arm.get("repeats"),
-                audited.get(arm["name"]) or {},
-            )
-            for arm in plan["arms"]
-        )
         judged = verdicts.get("claims") or []
         claims = tuple(
             _claim(claim, judged[index] if index < len(judged) else None) for index, claim in enumerate(plan["claims"])
@@ -188,6 +214,10 @@ def read_study(directory: Path) -> StudyRecord:
         trials = tuple(
             _trial(directory / "trials" / trial["id"], trial["id"], trial["arm"], trial["seed"])
             for trial in plan["trials"]
+        )
+        audited = audit.get("arms") or {}
+        arms = tuple(
+            _arm(arm, audited.get(arm["name"]) or {}, squares.get(arm["name"]), trials) for arm in plan["arms"]
         )
         return StudyRecord(
             question=str(study["question"]),
@@ -203,6 +233,7 @@ def read_study(directory: Path) -> StudyRecord:
             contrasts=int(verdicts.get("contrasts") or len(claims)),
             test_windows=windows,
             test_documents=documents,
+            test_weights=weights,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
@@ -244,8 +275,24 @@ def _score(value: Mapping[str, Any] | None) -> Score | None:
     """A score, or None where it is missing or not finite."""
     if not value or value.get("nats_per_token") is None or value.get("bits_per_byte") is None:
         return None
-    score = Score(float(value["nats_per_token"]), float(value["bits_per_byte"]))
+    shares = (
+        None if (share := value.get(name)) is None else float(share) for name in ("token_accuracy", "exact_match")
+    )
+    score = Score(float(value["nats_per_token"]), float(value["bits_per_byte"]), *shares)
     return score if math.isfinite(score.nats_per_token) and math.isfinite(score.bits_per_byte) else None
+
+
+def _arm(planned: Json, audited: Json, squares: Any, trials: tuple[Trial, ...]) -> Arm:
+    said = (trial.result.get("off_distribution") for trial in trials if trial.arm == planned["name"])
+    return Arm(
+        name=str(planned["name"]),
+        overrides=planned.get("overrides") or {},
+        config=planned.get("config") or {},
+        repeats=planned.get("repeats"),
+        audit=audited,
+        off_distribution=audited.get("off_distribution") or next(filter(None, said), None),
+        squares=tuple(tuple(tuple(map(str, head)) for head in layer) for layer in squares) if squares else None,
+    )
 
 
 def _trial(folder: Path, identity: str, arm: str, seed: int) -> Trial:
@@ -263,6 +310,10 @@ def _trial(folder: Path, identity: str, arm: str, seed: int) -> Trial:
         reason=result.get("reason"),
         test=_score(test),
         by_split={split: score for split, score in sorted(splits.items()) if score},
+        by_window_factor={
+            float(factor): _score(value) or str(value.get("reason") or "there is no score")
+            for factor, value in sorted((test.get("by_window_factor") or {}).items(), key=lambda item: float(item[0]))
+        },
         curve=tuple(CurvePoint(step, tokens, score) for step, tokens, score in points if score),
         losses=tuple(
             (int(row.get("tokens", 0)), float(row["loss"]))
@@ -298,7 +349,7 @@ def _claim(planned: Json, judged: Json | None) -> Claim:
         says=planned["says"],
         arm=planned["arm"],
         against=planned["against"],
-        metric=planned.get("metric") or "bits_per_byte",
+        metric=metric_of(planned.get("metric") or "bits_per_byte").name,
         expect=planned["expect"],
         margin=float(planned["margin"]),
         estimand=planned.get("estimand") or "text_like_it",
@@ -307,14 +358,23 @@ def _claim(planned: Json, judged: Json | None) -> Claim:
     )
 
 
-def _test_windows(path: Path) -> tuple[int | None, int | None]:
-    """Number of test windows and of the documents they come from."""
+def _test_windows(path: Path) -> tuple[int | None, int | None, dict[int, Weight]]:
+    """Number of test windows and of the documents they come from, and the weight of each length of input."""
     if not path.is_file():
-        return None, None
+        return None, None, {}
     try:
-        document = load_file(path)["document"]
+        columns = load_file(path)
+        document, split = columns["document"], columns["split"]
+        weights = {
+            int(length): Weight(
+                int((split == length).sum()),
+                int(columns["tokens"][split == length].sum()),
+                int(columns["bytes"][split == length].sum()),
+            )
+            for length in np.unique(split)
+        }
     except (OSError, SafetensorError, KeyError) as error:
         raise StudyError(
             f"{path}: cannot be read ({error}); delete it and run the study again, which resumes"
         ) from error
-    return int(document.size), int(np.unique(document).size)
+    return int(document.size), int(np.unique(document).size), weights

@@ -3,16 +3,18 @@
 from dataclasses import asdict
 from typing import Any
 
-from paribus.report.figures import main_metric
+from paribus.report.measured import scored_on, tabled
 from paribus.report.numbers import mean, spread
-from paribus.report.reading import Claim, StudyRecord
-from paribus.report.tables import checks, command
-from paribus.report.wording import SCOPE_NOTE, answer, contrasts, effect, estimand_text, lesson, repeat_remark, rule
+from paribus.report.reading import Claim, Score, StudyRecord
+from paribus.report.scope import SCOPE_NOTE
+from paribus.report.settings import command
+from paribus.report.tables import checks
+from paribus.report.wording import answer, cautions, contrasts, effect, estimand_text, lesson, repeat_remark, rule
 
 
 def summary(record: StudyRecord) -> dict[str, Any]:
     """Everything in the report, as values that JSON has."""
-    said, metric = answer(record), main_metric(record)
+    said = answer(record)
 
     def judged(claim: Claim) -> dict[str, Any]:
         return {
@@ -23,17 +25,20 @@ def summary(record: StudyRecord) -> dict[str, Any]:
             "rule": rule(claim),
             "about": estimand_text(claim),
             "lesson": lesson(claim) or None,
+            "off_distribution": dict(cautions(record, claim.arm, claim.against)),
         }
 
-    arms = {}
+    arms: dict[str, Any] = {}
     for arm in record.arms:
-        losses = [trial.test[metric] for trial in record.done(arm.name) if trial.test]
         arms[arm.name] = {
             "overrides": arm.overrides,
             "repeats": arm.repeats,
+            "off_distribution": arm.off_distribution,
             "audit": arm.audit,
-            metric: {"mean": mean(losses), "sd": spread(losses), "seeds": len(losses)},
         }
+        for metric in tabled(record):
+            values = record.scores(arm.name, metric.name)
+            arms[arm.name][metric.name] = {"mean": mean(values), "sd": spread(values), "seeds": len(values)}
     return {
         "question": record.question,
         "answer": {
@@ -43,6 +48,7 @@ def summary(record: StudyRecord) -> dict[str, Any]:
             "scope": dict(said.scope),
             "scope_note": SCOPE_NOTE,
         },
+        "scored_on": scored_on(record),
         "confidence": record.confidence,
         "contrasts": record.contrasts,
         "claims": [
@@ -62,6 +68,10 @@ def summary(record: StudyRecord) -> dict[str, Any]:
                 "reason": trial.reason,
                 "test": asdict(trial.test) if trial.test else None,
                 "by_split": {str(split): asdict(score) for split, score in trial.by_split.items()},
+                "by_window_factor": {
+                    f"{factor:g}": asdict(found) if isinstance(found, Score) else {"reason": found}
+                    for factor, found in trial.by_window_factor.items()
+                },
                 "hashes": trial.hashes,
                 "seconds": trial.result.get("seconds"),
                 "tokens_per_second": trial.result.get("tokens_per_second"),

@@ -1,25 +1,25 @@
 """The tables of a report, free of any markup: HTML and Markdown render the same cells."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paribus.report.figures import main_metric
+from paribus.report.measured import LOSSES, main_loss, main_metric, shares, tabled
+from paribus.report.metrics import METRICS
 from paribus.report.numbers import (
     MISSING,
-    UNITS,
+    assigned,
     compact,
     duration,
     fixed,
-    flat,
     grouped,
     listed,
     mean,
     spread,
     value_text,
 )
-from paribus.report.reading import StudyRecord, Trial
+from paribus.report.reading import Score, StudyRecord, Trial
+from paribus.report.wording import sentence
 
 STATUS = {"done": "done", "diverged": "diverged", "unfinished": "not finished", "planned": "not started"}
 _HASH = 10
@@ -34,6 +34,8 @@ class Cell:
     """`number`, `code`, `good`, `bad`, `arm` or nothing: how it is set."""
     title: str = ""
     """The full value, where the text is a short form."""
+    tag: str = ""
+    """A label beside the text."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    """What is to be said of its rows, a sentence or two each."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +67,43 @@ def digest(value: Any) -> Cell:
     return Cell(MISSING) if not value else Cell(str(value)[:_HASH], "code", str(value))
 
 
+OFF = "off distribution"
+
+
+def arm_cell(record: StudyRecord, name: str) -> Cell:
+    """An arm's name, labelled where its scores lie off what it was trained on."""
+    arm = record.arm(name)
+    return Cell(name, "arm", tag=OFF if arm and arm.off_distribution else "")
+
+
+def off_notes(record: StudyRecord) -> tuple[str, ...]:
+    """Why arms are labelled, one note for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for arm in record.arms:
+        if arm.off_distribution:
+            reasons.setdefault(arm.off_distribution, []).append(arm.name)
+    return tuple(f"Off distribution: {listed(names)}. {sentence(why)}" for why, names in reasons.items())
+
+
 def results_table(record: StudyRecord) -> Table:
     """What came out and what it cost, per arm."""
-    metric = main_metric(record)
+    metrics, judged = tabled(record), {main_metric(record).name, *(claim.metric for claim in record.claims)}
     rows = []
     for arm in record.arms:
         done = record.done(arm.name)
-        losses = [trial.test[metric] for trial in done if trial.test]
         speeds = [trial.result["tokens_per_second"] for trial in done if trial.result.get("tokens_per_second")]
         seconds = [s for trial in done if (s := trial.training_seconds) is not None]
         memory = [m for trial in done if (m := trial.result.get("peak_memory_bytes"))]
+        scores = []
+        for metric in metrics:
+            values = record.scores(arm.name, metric.name)
+            scores.append(number(fixed(mean(values), 4)))
+            if metric.name in judged:
+                scores.append(number(fixed(spread(values), 4)))
         rows.append(
             (
-                Cell(arm.name, "arm"),
-                number(fixed(mean(losses), 4)),
-                number(fixed(spread(losses), 4)),
+                arm_cell(record, arm.name),
+                *scores,
                 number(f"{len(done)} of {len(record.trials_of(arm.name))}"),
                 number(compact(arm.audit.get("parameters"))),
                 number(compact(arm.audit.get("total_parameters"))),
@@ -87,11 +113,14 @@ def results_table(record: StudyRecord) -> Table:
                 number(f"{compact(max(memory))}B" if memory else MISSING),
             )
         )
-    unit = UNITS[metric]
+    headings = [
+        heading
+        for metric in metrics
+        for heading in ((metric.heading, "SD of seeds") if metric.name in judged else (metric.heading,))
+    ]
     columns = (
         "Arm",
-        f"Test loss, {unit}",
-        "SD of seeds",
+        *headings,
         "Seeds",
         "Parameters",
         "With embeddings",
@@ -100,7 +129,42 @@ def results_table(record: StudyRecord) -> Table:
         "Training time",
         "Peak memory",
     )
-    return Table("Result and cost per arm; means over finished seeds", columns, tuple(rows))
+    return Table("Result and cost per arm; means over finished seeds", columns, tuple(rows), off_notes(record))
+
+
+def lengths_table(record: StudyRecord) -> Table | None:
+    """The main loss at windows longer than those trained on, per arm; None where none was measured."""
+    factors = sorted({factor for trial in record.trials for factor in trial.by_window_factor})
+    if not factors:
+        return None
+    metric, window = main_loss(record), (record.study.get("data") or {}).get("window")
+    rows, reasons = [], dict[str, list[str]]()
+    for arm in record.arms:
+        cells = [number(_mean_and_spread(record.scores(arm.name, metric.name)))]
+        for factor in factors:
+            found = [trial.by_window_factor.get(factor) for trial in record.done(arm.name)]
+            values = [value for one in found if isinstance(one, Score) and (value := one.get(metric.name)) is not None]
+            cells.append(number(_mean_and_spread(values)))
+            for reason in dict.fromkeys(one for one in found if isinstance(one, str)):
+                reasons.setdefault(reason, []).append(f"{arm.name} at {length_text(window, factor)}")
+        rows.append((arm_cell(record, arm.name), *cells))
+    columns = ("Arm", f"{length_text(window, 1)}, as trained", *(length_text(window, factor) for factor in factors))
+    notes = tuple(f"No score of {listed(dict.fromkeys(where))}: {why.rstrip('.')}." for why, where in reasons.items())
+    caption = f"{metric.heading}, by length of the window; mean and SD of seeds"
+    return Table(caption, columns, tuple(rows), (*notes, *off_notes(record)))
+
+
+def length_text(window: int | None, factor: float) -> str:
+    """`512 tokens (2 ×)`: a window's length, and how many times that of training."""
+    if window is None:
+        return f"{factor:g} × the window"
+    length = f"{grouped(round(window * factor))} tokens"
+    return length if factor == 1 else f"{length} ({factor:g} ×)"
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    sd = spread(values)
+    return fixed(mean(values), 4) + (f" ± {fixed(sd, 4)}" if sd is not None else "")
 
 
 def arms_table(record: StudyRecord) -> Table:
@@ -112,7 +176,7 @@ def arms_table(record: StudyRecord) -> Table:
         rows.append(
             (
                 Cell(arm.name, "arm"),
-                Cell(", ".join(f"{key} = {value_text(value)}" for key, value in differs.items()) or "the base itself"),
+                Cell(", ".join(assigned(key, value) for key, value in differs.items()) or "the base itself"),
                 number(grouped(audit.get("parameters"))),
                 number(grouped(audit.get("total_parameters"))),
                 number(compact(audit.get("train_flops"))),
@@ -184,17 +248,16 @@ def _hold(hold: dict[str, Any]) -> str:
 
 def trials_table(record: StudyRecord) -> Table:
     """Every trial: how it ended, what it scored, the hashes that prove its start, order and test."""
-    rows = []
+    rows, metrics = [], [METRICS[name] for name in (*LOSSES, *shares(record))]
     for arm in record.arms:
         for trial in record.trials_of(arm.name):
             kind = {"done": "good", "diverged": "bad"}.get(trial.status, "")
             rows.append(
                 (
-                    Cell(trial.arm, "arm"),
+                    arm_cell(record, trial.arm),
                     number(str(trial.seed)),
                     Cell(STATUS.get(trial.status, trial.status), kind, trial.reason or ""),
-                    number(fixed(trial.test.bits_per_byte if trial.test else None, 4)),
-                    number(fixed(trial.test.nats_per_token if trial.test else None, 4)),
+                    *(number(fixed(trial.test.get(metric.name) if trial.test else None, 4)) for metric in metrics),
                     number(grouped(trial.result.get("steps"))),
                     number(duration(trial.training_seconds)),
                     digest(trial.id),
@@ -207,8 +270,7 @@ def trials_table(record: StudyRecord) -> Table:
         "Arm",
         "Seed",
         "Ended",
-        "Bits per byte",
-        "Nats per token",
+        *(metric.label.capitalize() for metric in metrics),
         "Steps",
         "Training time",
         "Trial",
@@ -263,36 +325,6 @@ def _one_each(pairs: Iterable[tuple[Any, Any]]) -> bool:
     return all(first.setdefault(key, value) == value for key, value in pairs)
 
 
-def settings(record: StudyRecord) -> list[tuple[str, Sequence[tuple[str, str]]]]:
-    """The base configuration, by section, then how the study is judged."""
-    names = ("data", "objective", "model", "training", "evaluation")
-    sections: list[tuple[str, Sequence[tuple[str, str]]]] = [
-        (name, shown(record.study[name])) for name in names if record.study.get(name)
-    ]
-    seeds = sorted({trial.seed for trial in record.trials})
-    judged = [
-        ("vary", value_text(record.study.get("vary"))),
-        ("hold", value_text(record.study.get("hold"))),
-        ("seeds", listed(map(str, seeds))),
-        ("confidence", value_text(record.confidence)),
-        ("contrasts", str(record.contrasts)),
-    ]
-    return [*sections, ("study", judged)]
-
-
-def shown(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Nested values as (dotted name, text)."""
-    return [(name, value_text(value)) for name, value in flat(values)]
-
-
 def faults(record: StudyRecord) -> list[str]:
     """What the audit found wrong before the run, a sentence each."""
     return [str(fault) for claim in record.audit.get("claims") or [] for fault in claim.get("faults") or []]
-
-
-def command(record: StudyRecord) -> str | None:
-    """The command that ran the study, as recorded."""
-    recorded = record.environment.get("command")
-    if isinstance(recorded, list):
-        return shlex.join(map(str, recorded))
-    return str(recorded) if recorded else None

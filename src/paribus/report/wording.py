@@ -6,20 +6,17 @@ Plain text throughout; whoever renders it escapes it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paribus.report.metrics import METRICS, metric_of
 from paribus.report.numbers import (
-    MISSING,
-    UNITS,
-    compact,
     decimals,
     fixed,
-    grouped,
     interval,
     listed,
     mean,
     signed,
-    value_text,
 )
-from paribus.report.reading import Claim, StudyRecord, Trial
+from paribus.report.reading import Claim, StudyRecord
+from paribus.report.scope import scope_of
 
 OUTCOMES = {
     "supported": "Supported",
@@ -106,14 +103,26 @@ def effect(record: StudyRecord, claim: Claim) -> str:
     verdict, arm, against = claim.verdict, short_name(record, claim.arm), short_name(record, claim.against)
     if verdict is None or verdict.estimate is None:
         return f"{arm} against {against}: no estimate"
-    digits, unit = decimals(claim), UNITS.get(claim.metric, claim.metric)
-    size = fixed(abs(verdict.estimate), digits)
+    metric = metric_of(claim.metric)
     if verdict.estimate == 0:
-        return f"{arm} and {against} have exactly the same loss"
+        return f"{arm} and {against} have exactly the same {metric.quantity}"
+    size = metric.amount(fixed(abs(verdict.estimate), decimals(claim)))
     direction = "better" if verdict.estimate > 0 else "worse"
     if verdict.low is None or verdict.high is None or verdict.low <= 0 <= verdict.high:
-        return f"{arm} came out {size} {unit} {direction} than {against}, not told apart from no difference"
-    return f"{arm} is {direction} than {against} by {size} {unit}"
+        return f"{arm} came out {direction} than {against} by {size}, not told apart from no difference"
+    return f"{arm} is {direction} than {against} by {size}"
+
+
+def cautions(record: StudyRecord, *arms: str) -> list[tuple[str, str]]:
+    """Those of these arms that are scored off what they were trained on, each with why, in a sentence."""
+    found = {short_name(record, name): arm.off_distribution for name in arms if (arm := record.arm(name))}
+    return [(name, sentence(why)) for name, why in found.items() if why]
+
+
+def sentence(text: str) -> str:
+    """Text that begins with a capital letter and ends with a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def confidence_text(record: StudyRecord) -> str:
@@ -146,8 +155,8 @@ def lesson(claim: Claim) -> str:
         "so chance could explain either answer."
     )
     gain = f"a gain above {fixed(verdict.high, digits)}" if verdict.high > 0 else "any gain"
-    loss = f"a loss above {fixed(-verdict.low, digits)}" if verdict.low < 0 else "any loss"
-    parts.append(f"What the run does rule out is {gain} and {loss}.")
+    harm = f"harm above {fixed(-verdict.low, digits)}" if verdict.low < 0 else "any harm"
+    parts.append(f"What the run does rule out is {gain} and {harm}.")
     if verdict.seeds_needed is not None:
         parts.append(
             f"If estimate and spread stay as they are, {verdict.seeds_needed} seeds would decide it; "
@@ -221,20 +230,23 @@ def answer(record: StudyRecord) -> Answer:
         measured += f", interval {interval(verdict.low, verdict.high, digits)}"
     sentences = [f"{measured[0].upper() + measured[1:] if measured.startswith('no ') else measured}."]
     sentences += [text for text in (lesson(first.claim), verdict.note or "") if text]
+    sentences += [
+        f"{name} is scored off its training distribution: {why}"
+        for name, why in cautions(record, first.claim.arm, first.claim.against)
+    ]
     sentences += _others(pairs)
     sentences += _sensitivity(pairs)
     return Answer(f"“{first.claim.says.rstrip('.')}” {tail}.", tuple(sentences), scope, outcome)
 
 
 def _without_claims(record: StudyRecord) -> str:
-    scores = {
-        arm.name: mean(trial.test.bits_per_byte for trial in record.done(arm.name) if trial.test) for arm in record.arms
-    }
+    metric = METRICS["bits_per_byte"]
+    scores = {arm.name: mean(record.scores(arm.name, metric.name)) for arm in record.arms}
     finished = {name: score for name, score in scores.items() if score is not None}
     if not finished:
         return "The study makes no claim, and no trial has finished."
     best = min(finished, key=lambda name: finished[name])
-    return f"The study makes no claim. Lowest mean test loss: {best}, {fixed(finished[best])} bits per byte."
+    return f"The study makes no claim. Lowest mean {metric.quantity}: {best}, {fixed(finished[best])} {metric.unit}."
 
 
 def _others(pairs: Sequence[Contrast]) -> list[str]:
@@ -270,82 +282,3 @@ def _sensitivity(pairs: Sequence[Contrast]) -> list[str]:
             f"Judged again under {under}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."
         ]
     return [f"Judged again under {under}, {len(changed)} of {len(judged)} verdicts come out otherwise."]
-
-
-def scope_of(record: StudyRecord) -> list[tuple[str, str]]:
-    """What the answer is conditional on, as label and value."""
-    base = [arm for arm in record.arms if not arm.repeats]
-    training = record.study.get("training") or {}
-    corpus = record.data.get("name") or (record.study.get("data") or {}).get("corpus")
-    splits = record.data.get("splits") or {}
-    total = sum(split.get("bytes") or 0 for split in splits.values()) or None
-    rows = [("Corpus", f"{corpus}, {compact(total)}B of text" if total else value_text(corpus))]
-    parameters = [arm.audit["parameters"] for arm in base if arm.audit.get("parameters") is not None]
-    if parameters:
-        low, high = compact(min(parameters)), compact(max(parameters))
-        rows.append(("Parameters", f"{low if low == high else f'{low} to {high}'} (non-embedding)"))
-    seen = [arm.audit["seen_tokens"] for arm in base if arm.audit.get("seen_tokens") is not None]
-    tokens = max(seen) if seen else training.get("tokens")
-    if tokens is not None:
-        rows.append(("Training", f"{compact(tokens)} tokens per trial"))
-    seeds = sorted({trial.seed for trial in record.trials})
-    rows.append(("Seeds", f"{len(seeds)} ({seed_text(seeds)})"))
-    inits = list(dict.fromkeys(str((arm.config.get("model") or {}).get("init", MISSING)) for arm in record.arms))
-    again = f" (repeated under {listed(inits[1:])})" if len(inits) > 1 else ""
-    rows.append(("Initialisation", f"{inits[0] if inits else MISSING}{again}"))
-    if record.test_windows:
-        rows.append(("Test", f"{grouped(record.test_windows)} windows of {grouped(record.test_documents)} documents"))
-    return rows
-
-
-def seed_text(seeds: Sequence[int]) -> str:
-    """`0 to 4`, or the seeds one by one."""
-    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds))
-
-
-SCOPE_NOTE = (
-    "At this budget: this corpus, this size, these tokens and this recipe. One size allows no statement about scale."
-)
-
-HOW_TO_READ = (
-    (
-        "An improvement is positive.",
-        "It is the loss of the arm it is set against, minus the loss of the arm, paired seed by seed: same start, same "
-        "batches, same test windows. Lower loss is better.",
-    ),
-    (
-        "The interval is simultaneous.",
-        "It is widened so that, over the whole study, the chance that even one interval misses its true value is at most "
-        "what the confidence leaves. More claims mean wider intervals.",
-    ),
-    (
-        "The margin was set before the run.",
-        "It is the smallest difference that would matter to its author. A claim is supported or refuted only when the "
-        "whole interval lies on one side of it; verdict and interval can never contradict each other.",
-    ),
-    (
-        "Undecided is a result.",
-        "It says that this budget cannot tell, what it still rules out, and how many seeds would probably do. No "
-        "significant difference is not the same as no difference: that needs the interval inside the margin.",
-    ),
-    (
-        "Text like it, or this test set.",
-        "“Text like it” treats seeds and test documents as samples, so the interval speaks for new seeds and new text of "
-        "the same kind. “This test set” treats only the seeds so and is narrower.",
-    ),
-    (
-        "The scope is part of the answer.",
-        "Initialisation, learning rate and budget can change a verdict, even its sign. That is why the main contrasts "
-        "can be repeated under a second initialisation, shown beside the first.",
-    ),
-)
-
-
-def diverged_text(trials: Sequence[Trial]) -> str:
-    """`2 trials diverged: gpt seed 1, t5 seed 0`, or nothing."""
-    names = [f"{trial.arm} seed {trial.seed}" for trial in trials if trial.status == "diverged"]
-    if not names:
-        return ""
-    return f"{len(names)} trial{'s' if len(names) > 1 else ''} diverged: {listed(names)}."
