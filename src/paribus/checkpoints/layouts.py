@@ -87,7 +87,7 @@ def ungrouped(model: Model, ours: Mapping[str, Tensor]) -> Values:
     made = dict(ours)
     for name, value in ours.items():
         if times > 1 and name.rpartition(".")[0].endswith(("attention.key", "attention.value")):
-            heads = value.unflatten(0, (model.key_heads, model.head_size))
+            heads = value.reshape(model.key_heads, model.head_size, *value.shape[1:])
             made[name] = heads.repeat_interleave(times, 0).flatten(0, 1)
     return made
 
@@ -147,7 +147,7 @@ def gpt2(model: Model) -> list[Part]:
 
 
 def bert(model: Model) -> list[Part]:
-    """BERT with its masked-LM head, which a folder may lack. The table of token types is no part: type 0 belongs to the positions."""
+    """BERT with its masked-LM head, which a folder may lack. Token type 0 belongs to the positions."""
     parts = [
         Part(("embedding",), "bert.embeddings.word_embeddings"),
         Part(("position",), "bert.embeddings.position_embeddings"),

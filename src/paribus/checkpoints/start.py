@@ -55,7 +55,7 @@ class Start:
         return values_hash((name, self.value(seed, name, shape)) for name, shape in shapes.items())
 
     def fresh(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """The parameters that start as `init` says although there is a checkpoint; rows of a table as `embedding.weight[512:]`."""
+        """The parameters that start as `init` says although there is a checkpoint; rows as `embedding.weight[512:]`."""
         if self.hash is None:
             return []
         return list(_fresh(self.loaded, shapes))

@@ -80,6 +80,8 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
     console.print(_differences(arms))
     console.print(_costs(arms))
     console.print(_LEGEND)
+    for line in _checkpoints(arms):
+        console.print(Text(line))
     if result["claims"]:
         console.print(_claims(result["claims"]))
     if found := complaints(result):
@@ -119,6 +121,14 @@ def _costs(arms: Mapping[str, Any]) -> Table:
         ]
         table.add_row(Text(name), *row)
     return table
+
+
+def _checkpoints(arms: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each arm that starts from a checkpoint: what that lacks starts as `init` says."""
+    for name, arm in arms.items():
+        if start := arm["start_from"]:
+            fresh = ", ".join(start["start_as_init_says"]) or "nothing"
+            yield f"{name} starts from {start['folder']} ({start['hash'][:_HASH]}); as model.init says: {fresh}"
 
 
 def _claims(claims: list[dict[str, Any]]) -> Table:

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from paribus.checkpoints.start import Start, start_of
 from paribus.data.batches import TrainingBatches
 from paribus.data.continuation import off_distribution
 from paribus.data.store import Corpus
 from paribus.errors import StudyError
 from paribus.models.cost import parameter_counts, training_flops
-from paribus.models.initialisation import initial_names, initial_value, values_hash
+from paribus.models.initialisation import initial_names
 from paribus.models.interface import interface_of
 from paribus.models.transformer import parameter_shapes
 from paribus.study import spec
@@ -45,6 +46,7 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
             "parameters": own,
             "total_parameters": total,
             "common_parameters": len(names),
+            "start_from": counter.checkpoint(arm.config),
             "off_distribution": _off_distribution(arm.config),
             **seeds[str(plan.seeds[0])],
             "seeds": seeds,
@@ -87,12 +89,23 @@ class _Counter:
         return self._reads[key]
 
     def _hash(self, shapes: Mapping[str, tuple[int, ...]], seed: int, config: spec.Config) -> str:
-        init = config.model.init
-        key = (seed, init, *sorted(shapes.items()))
+        start = self.start(config)
+        key = (seed, start.init, start.hash, *sorted(shapes.items()))
         if key not in self._starts:
-            values = ((name, initial_value(seed, name, shape, init)) for name, shape in shapes.items())
-            self._starts[key] = values_hash(values)
+            self._starts[key] = start.hash_of(shapes, seed)
         return self._starts[key]
+
+    def start(self, config: spec.Config) -> Start:
+        """How an arm starts."""
+        return start_of(config.model, interface_of(config, self.vocabulary))
+
+    def checkpoint(self, config: spec.Config) -> dict[str, Any] | None:
+        """The checkpoint that an arm starts from, and which parameters it lacks; None without one."""
+        start = self.start(config)
+        if start.hash is None:
+            return None
+        fresh = start.fresh(parameter_shapes(config.model, interface_of(config, self.vocabulary)))
+        return {"folder": config.model.start_from, "hash": start.hash, "start_as_init_says": fresh}
 
 
 def _check_memory(arm: Arm, vocabulary: int) -> None:
@@ -135,7 +148,9 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
     undeclared = [field for field in varies if field not in claim.vary]
     holds = [_held(hold, arms[claim.arm], arms[claim.against]) for hold in read_holds(claim.hold)]
     names = common_names(plan, counter.vocabulary, pair)
-    starts = {counter.common_start(config, plan.seeds[0], names) for config in (one, other)}
+    starts = {
+        (counter.common_start(config, plan.seeds[0], names), counter.start(config).hash) for config in (one, other)
+    }
     orders = [[seed["data_order"] for seed in arms[name]["seeds"].values()] for name in pair]
     contrast = {
         "says": claim.says,
@@ -171,7 +186,8 @@ def _faults(claim: Mapping[str, Any]) -> Iterator[str]:
             values = f"{hold['arm']:,} and {hold['against']:,}, {apart:.2%} apart{limit}"
             yield f"{where}: {pair} must hold {hold['quantity']} equal, but have {values}; {mend}"
     # An undeclared field that explains the next two was named above.
-    if not claim["same_start"] and "model.init" not in claim["varies"]:
+    declared = {"model.init", "model.start_from"} & set(claim["varies"])
+    if not claim["same_start"] and not declared:
         yield f"{where}: {pair} do not start from the same weights in the parameters that they share"
     if not claim["same_data"] and not any(
         field in _BATCH_FIELDS or field.startswith("objective.") for field in claim["varies"]

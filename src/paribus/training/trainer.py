@@ -17,9 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from paribus.checkpoints.start import start_of
 from paribus.data.batches import Batch, TrainingBatches, batch_hash
 from paribus.data.store import Corpus
-from paribus.models.initialisation import initialise, values_hash
+from paribus.models.initialisation import values_hash
 from paribus.models.interface import interface_of
 from paribus.models.layers import Layer
 from paribus.models.loss import chunk_loss, summed_loss
@@ -66,8 +67,9 @@ class Trainer:
         training = config.training
         self.batches = TrainingBatches(corpus, config.data, config.objective, training.batch, seed)
         self.steps = self.batches.steps(training.tokens)
-        self.model = Transformer(config.model, interface_of(config, corpus.vocabulary)).to(runtime.device)
-        initialise(self.model, seed, config.model.init)
+        interface = interface_of(config, corpus.vocabulary)
+        self.model = Transformer(config.model, interface).to(runtime.device)
+        start_of(config.model, interface).set(self.model, seed)
         start = dict(self.model.named_parameters())
         self.init_hash = values_hash(start.items())
         self.common_init_hash = values_hash((name, start[name]) for name in common_names)
