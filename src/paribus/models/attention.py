@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paribus.models.flex import Flex, flex_attend
+
 # On a CPU plain matrix products beat the fused kernel as long as the scores stay in cache (see benchmarks/training_speed.py).
 PLAIN_SCORES = 512 * 512
 
@@ -33,12 +35,14 @@ def grouped(x: Tensor, heads: int) -> Tensor:
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, bias: Tensor | None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Flex | None, bias: Tensor | None) -> Tensor:
     """Softmax attention, scores scaled by 1 / sqrt(d), softmax in float32.
 
     query (B, H, Q, d), key and value (B, G, K, d) with G dividing H, mask None for all, bias (H, Q, K) added to the scores or
-    None. Returns (B, H, Q, d).
+    None. A mask for FlexAttention knows the bias itself. Returns (B, H, Q, d).
     """
+    if isinstance(mask, Flex):
+        return flex_attend(query, key, value, mask)
     heads, scale = query.shape[1], query.shape[-1] ** -0.5
     key, value = grouped(key, heads), grouped(value, heads)
     if query.device.type == "cpu" and query.shape[2] * key.shape[2] <= PLAIN_SCORES:
@@ -47,7 +51,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, bias: T
             scores = scores + bias
         if mask is not None:
             scores = scores.masked_fill(~mask.visible, torch.finfo(torch.float32).min)
-        out = scores.softmax(-1).to(value.dtype) @ value
+        out: Tensor = scores.softmax(-1).to(value.dtype) @ value
     else:
         added = None if mask is None else mask.visible
         if bias is not None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paribus.models.attention import Mask, attend
+from paribus.models.flex import Flex
 from paribus.models.linear_attention import Form, linear_features, linear_read, linear_state
 from paribus.models.positions import Rotary, rotate
 from paribus.study.architecture import Model
@@ -25,7 +26,7 @@ class View(NamedTuple):
 
     rotary: Rotary | None = None
     """Of the queries, and of keys made from the same states."""
-    mask: Mask | None = None
+    mask: Mask | Flex | None = None
     """Over the keys that `before` holds and the states' own; of linear attention, over the states' own alone."""
     bias: Tensor | None = None
     """(H, Q, K), added to the scores."""
@@ -119,6 +120,7 @@ class Attention(nn.Module):
         if self.normed:
             query = self.query_norm(query)
         if self.linear:
+            assert not isinstance(view.mask, Flex)
             out = linear_read(linear_features(query, view.rotary, self.feature_map), before, own, view.mask, view.form)
         else:
             key, value = own if before is None else before if own is None else self.joined(before, own)  # type: ignore[misc]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from paribus.models.interface import Interface
 from paribus.models.layers import ACTIVATIONS, Layer, Linear, Norm, Past, Typed, View
 from paribus.models.positions import AddedPositions, RelativeBias
-from paribus.models.sight import Layout, Sight
+from paribus.models.sight import Backend, Layout, Sight
 from paribus.study.architecture import Model
 
 LayerStep = Callable[..., tuple[Tensor, Past]]
@@ -126,6 +126,10 @@ class Transformer(Typed):
         for module in self.modules():
             if isinstance(module, Typed):
                 module.compute_dtype = dtype
+
+    def attend_with(self, backend: Backend) -> None:
+        """Compute softmax attention with that back end from now on: `flex` trains on a GPU only."""
+        self._sight.backend = backend
 
     def _stack(self, side: str) -> list[Any]:
         return list(self.input_layers if side == "input" and self.model.parameters == "separate" else self.layers)
