@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from paribus.study.spec import Training
+from paribus.errors import StudyError
+from paribus.study.spec import Config, Training
 from paribus.training import checkpoint
-from paribus.training.runtime import can_compile, fastest_dtype, has_bfloat16, product_rate, resolve
+from paribus.training.runtime import attention_backend, can_compile, fastest_dtype, has_bfloat16, product_rate, resolve
 from paribus.training.schedule import learning_rate
 from settings import small_model, start, tokens
 
@@ -31,10 +32,34 @@ def test_bfloat16_is_chosen_only_where_it_is_there_and_faster() -> None:
     assert chosen == ("bfloat16" if faster else "float32")
 
 
+def arms(**training: object) -> list[Config]:
+    return [Config(training=Training.model_validate({"device": "cpu", "dtype": "float32", **training}))]
+
+
 def test_compiling_is_chosen_for_long_runs_alone() -> None:
-    assert not resolve(Training(device="cpu", dtype="float32"), 1e10, 10, 2).compile
-    assert resolve(Training(device="cpu", dtype="float32"), 1e18, 10, 2).compile == can_compile("cpu")
-    assert not resolve(Training(device="cpu", compile="never"), 1e18, 10, 2).compile
+    assert not resolve(arms(), 1e10, 10, 2).compile
+    assert resolve(arms(), 1e18, 10, 2).compile == can_compile("cpu")
+    assert not resolve(arms(compile="never"), 1e18, 10, 2).compile
+
+
+def test_flex_attention_is_chosen_where_it_can_train_and_pays() -> None:
+    def chosen(device: str, window: int, head_size: int, asked: str = "auto") -> str:
+        data, model = {"window": window}, {"head_size": head_size}
+        return attention_backend(
+            [Config(data=data, training={"attention": asked}), Config(data=data, model=model)], device
+        )
+
+    assert chosen("cuda", 1024, 32) == "flex"
+    assert chosen("cuda", 256, 32) == chosen("cuda", 1024, 8) == chosen("cpu", 1024, 32) == "dense"
+    assert chosen("cuda", 1024, 32, "dense") == "dense"
+    assert chosen("cuda", 256, 32, "flex") == "flex"
+
+
+def test_flex_attention_is_refused_where_it_cannot_train() -> None:
+    with pytest.raises(StudyError, match="no backward pass on a CPU: use auto or dense"):
+        resolve(arms(attention="flex"), 1e10, 10, 2)
+    with pytest.raises(StudyError, match="no heads smaller than 16, and an arm has model.head_size = 8"):
+        attention_backend([Config(model={"head_size": 8}, training={"attention": "flex"})], "cuda")
 
 
 def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:

@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def runtimes(
     path = out / "environment.json"
     if path.exists():
         known = files.read_json(path)
-        runtime = Runtime(**{name: known[name] for name in ("device", "dtype", "compile", "threads")})
+        runtime = Runtime(**{field.name: known[field.name] for field in fields(Runtime) if field.name in known})
         if runtime.device == "cuda" and not torch.cuda.is_available():
             raise UserError(
                 f"{out} was begun on CUDA, and torch sees no CUDA device here: resume it there, or choose another --out"
@@ -98,7 +99,7 @@ def runtimes(
     dearest = max(arm["train_flops"] for arm in audit["arms"].values())
     device = "cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu"
     workers = workers or default_workers(training.threads, device)
-    runtime = resolve(training, dearest, len(plan.trials), workers)
+    runtime = resolve([arm.config for arm in plan.arms], dearest, len(plan.trials), workers)
     files.write_json(path, environment(runtime, workers, command))
     return runtime, workers
 

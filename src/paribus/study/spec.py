@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from paribus.study.architecture import Model
-from paribus.study.section import Count, Section, Size, Text
+from paribus.study.section import Count, Section, Size, Text, nearest_of
 
 Quantity = Literal["parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens"]
 
@@ -30,12 +30,15 @@ class Data(Section):
     """The column or key that holds the input text of a pair."""
     target_column: Text = "target"
     """The column or key that holds the target text of a pair."""
-    tokenizer: Literal["auto", "bpe", "bytes", "words"] = "auto"
+    tokenizer: Annotated[
+        str,
+        Field(json_schema_extra={"anyOf": [{"enum": ["auto", "bpe", "bytes", "words"]}, {"pattern": r"\.json$"}]}),
+    ] = "auto"
     """Byte-level BPE trained on the training split, plain bytes, or one id for each word between blanks; `auto` is `words` for
-    tasks, else `bpe`."""
+    tasks, else `bpe`. Or the path of a `tokenizer.json`, such as a checkpoint's own."""
     vocabulary: Size = 4096
-    """Number of token ids of the BPE, the end of a document included; special tokens come on top. Ignored by `bytes` and
-    `words`, which have their own."""
+    """Number of token ids of the BPE, the end of a document included; special tokens come on top. Ignored by `bytes`,
+    `words` and a `tokenizer.json`, which have their own."""
     special_tokens: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Ids above the text's own for start, mask, modes and sentinels; by default as many as the objectives of the arms need."""
     examples: Count = 20_000
@@ -62,11 +65,22 @@ class Data(Section):
         return self.is_task if self.pairs is None else self.pairs
 
     @property
-    def tokenizer_kind(self) -> Literal["bpe", "bytes", "words"]:
-        """The tokenizer that `auto` stands for."""
+    def tokenizer_kind(self) -> str:
+        """The tokenizer that `auto` stands for; `file` for the path of one."""
         if self.tokenizer == "auto":
             return "words" if self.is_task else "bpe"
-        return self.tokenizer
+        return "file" if self.tokenizer.endswith(".json") else self.tokenizer
+
+    @model_validator(mode="after")
+    def _tokenizers(self) -> "Data":
+        named = ("auto", "bpe", "bytes", "words")
+        if self.tokenizer not in named and not self.tokenizer.endswith(".json"):
+            near = nearest_of(self.tokenizer, named)
+            mend = f"; did you mean \"{near}\"?" if near else ""
+            raise ValueError(
+                f'tokenizer = "{self.tokenizer}": should be one of {", ".join(named)}, or the path of a tokenizer.json{mend}'
+            )
+        return self
 
     @model_validator(mode="after")
     def _pairs(self) -> "Data":
@@ -169,6 +183,9 @@ class Training(Section):
     """Type of matrix products; `auto` takes bfloat16 where the hardware has instructions for it."""
     compile: Literal["auto", "always", "never"] = "auto"
     """torch.compile; `auto` where it saves more time over the study than it costs."""
+    attention: Literal["auto", "dense", "flex"] = "auto"
+    """How softmax attention is computed: `dense` masks the square of pairs; `flex` is FlexAttention, which leaves out the blocks
+    that nobody sees and trains on CUDA only; `auto` takes it there for windows of 512 tokens or more."""
     threads: Count = 1
     """CPU threads of one trial; part of its record, because bits depend on it."""
 

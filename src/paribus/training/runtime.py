@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,9 @@ import torch
 import torch._dynamo as dynamo
 
 from paribus.errors import StudyError
-from paribus.study.spec import Training
+from paribus.models.flex import SMALLEST_HEAD
+from paribus.models.sight import Backend
+from paribus.study.spec import Config
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Runtime:
     dtype: str
     compile: bool
     threads: int
+    attention: Backend = "dense"
 
     def as_dict(self) -> dict[str, Any]:
         """For the trial's record."""
@@ -82,12 +86,17 @@ FIRST_COMPILE, WARM_COMPILE = 60.0, 10.0
 EAGER_SHARE = 0.4
 CUDA_RATE = 2e13
 
+FLEX_FROM = 512
+"""Tokens of a window from which `auto` takes FlexAttention: below, a few blocks of 128 leave nothing out."""
 
-def resolve(training: Training, flops_per_trial: float, trials: int, workers: int) -> Runtime:
+
+def resolve(configs: Sequence[Config], flops_per_trial: float, trials: int, workers: int) -> Runtime:
     """Decide what `auto` means here, once for the whole study.
 
-    `flops_per_trial`: training FLOPs of the dearest arm. Raises StudyError where a device was asked for that is not there.
+    `configs`: of all arms. `flops_per_trial`: training FLOPs of the dearest arm. Raises StudyError where a device or a back
+    end was asked for that is not there.
     """
+    training = configs[0].training
     if training.device == "cuda" and not torch.cuda.is_available():
         raise StudyError("training.device = cuda, but torch sees no CUDA device here: use auto or cpu")
     device = "cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -104,7 +113,29 @@ def resolve(training: Training, flops_per_trial: float, trials: int, workers: in
         per_worker = -(-trials // workers)
         cost = FIRST_COMPILE + per_worker * WARM_COMPILE
         compiled = per_worker * seconds * SAVED_SHARE > cost and can_compile(device)
-    return Runtime(device, dtype, compiled, training.threads)
+    return Runtime(device, dtype, compiled, training.threads, attention_backend(configs, device))
+
+
+def attention_backend(configs: Sequence[Config], device: str) -> Backend:
+    """The back end of softmax attention on `device`, the same for all arms.
+
+    Raises StudyError where FlexAttention was asked for and cannot train.
+    """
+    asked = configs[0].training.attention
+    smallest = min(config.model.head_size for config in configs)
+    if asked == "flex" and device == "cpu":
+        raise StudyError(
+            "training.attention = flex, but FlexAttention has no backward pass on a CPU: use auto or dense, or a CUDA device"
+        )
+    if asked == "flex" and smallest < SMALLEST_HEAD:
+        raise StudyError(
+            f"training.attention = flex, but FlexAttention takes no heads smaller than {SMALLEST_HEAD}, and an arm has "
+            f"model.head_size = {smallest}: use auto or dense, or larger heads"
+        )
+    if asked != "auto":
+        return asked
+    long = configs[0].data.window >= FLEX_FROM
+    return "flex" if device == "cuda" and long and smallest >= SMALLEST_HEAD else "dense"
 
 
 @lru_cache

@@ -74,6 +74,7 @@ class Trainer:
         self.init_hash = values_hash(start.items())
         self.common_init_hash = values_hash((name, start[name]) for name in common_names)
         self.model.compute_in(runtime.torch_dtype)
+        self.model.attend_with(runtime.attention)
         self.model.layer_step = compiled(Layer.forward) if runtime.compile else Layer.forward
         self._chunk = compiled(chunk_loss) if runtime.compile else chunk_loss
         matrices = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
