@@ -24,14 +24,14 @@ def windows(count=120, documents=24):
 
 
 def losses(gains, seeds=5, test=None, spread=0.01):
-    """Arms that improve on `gpt` by `gains[arm]` nats per token, give or take `spread` over seeds and documents."""
+    """Trials of arms that improve on `gpt` by `gains[arm]` nats per token, give or take `spread` over seeds and documents."""
     test = test or windows()
     rng = np.random.default_rng(2)
     found = {"gpt": {s: 3.0 * test["tokens"] + rng.normal(size=test["tokens"].size) for s in range(seeds)}}
     for arm, gain in gains.items():
         by_document = gain + spread * rng.normal(size=test["document"].max() + 1)[test["document"]]
         found[arm] = {s: found["gpt"][s] - (by_document + spread * rng.normal()) * test["tokens"] for s in range(seeds)}
-    return found
+    return {arm: {seed: {"nats": nats} for seed, nats in by_seed.items()} for arm, by_seed in found.items()}
 
 
 def claim(arm="unilm", against="gpt", expect="better", margin=0.02, **more):
@@ -91,6 +91,23 @@ def test_bits_per_byte_is_nats_per_token_in_other_units():
         assert found[1][key] == pytest.approx(found[0][key] / 4 / np.log(2))
 
 
+@pytest.mark.parametrize("metric,column", [("token_accuracy", "correct"), ("exact_match", "exact")])
+def test_of_what_is_right_more_is_better(metric, column):
+    test, rng = windows(), np.random.default_rng(0)
+    most = test["tokens"] if metric == "token_accuracy" else np.ones(test["tokens"].size)
+    shares = {"gpt": 0.4, "unilm": 0.6}
+    trials = {
+        arm: {seed: {"nats": most, column: rng.binomial(most.astype(int), share)} for seed in range(5)}
+        for arm, share in shares.items()
+    }
+    answer = only([claim(metric=metric, margin=0.05)], trials, test)
+    assert answer["verdict"] == "supported"
+    for seed, gain in enumerate(answer["per_seed"]):
+        rates = [trials[arm][seed][column].sum() / most.sum() for arm in ("unilm", "gpt")]
+        assert gain == pytest.approx(rates[0] - rates[1])
+    assert only([claim("gpt", "unilm", "worse", metric=metric)], trials, test)["verdict"] == "supported"
+
+
 def test_identical_arms_are_equal_and_differ_by_nothing():
     trials = losses({})
     answer = only([claim("twin", expect="equal")], trials | {"twin": trials["gpt"]}, windows())
@@ -118,7 +135,7 @@ def test_one_document_leaves_only_this_test_set_to_judge():
 def test_a_diverged_seed_drops_out_as_a_pair_and_is_named():
     trials = losses({"unilm": 0.1})
     del trials["unilm"][3]
-    trials["gpt"][1] = np.full_like(trials["gpt"][1], np.nan)
+    trials["gpt"][1] = {"nats": np.full_like(trials["gpt"][1]["nats"], np.nan)}
     answer = only([claim()], trials, windows())
     assert answer["seeds"] == len(answer["per_seed"]) == 3
     assert "unilm has no final loss at seed 3 (diverged or unfinished), excluded" in answer["note"]

@@ -15,6 +15,7 @@ from paribus.data.batches import TrainingBatches
 from paribus.data.store import Corpus, prepare
 from paribus.errors import StudyError
 from paribus.models.cost import parameter_counts, training_flops
+from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
 from paribus.study.audit import audit, common_names, complaints, recorded
 from paribus.study.plan import Plan, build_plan
@@ -127,7 +128,7 @@ def test_counts_are_those_of_real_models_and_batches(folder: Path, corpus: Corpu
     for arm in plan.arms:
         config, counted = arm.config, result["arms"][arm.name]
         with torch.device("meta"):
-            model = Transformer(config.model, corpus.vocabulary, config.input_loss)
+            model = Transformer(config.model, interface_of(config, corpus.vocabulary))
         assert counted["total_parameters"] == sum(parameter.numel() for parameter in model.parameters())
         for seed in plan.seeds:
             batches = TrainingBatches(corpus, config.data, config.objective, config.training.batch, seed)
@@ -135,12 +136,11 @@ def test_counts_are_those_of_real_models_and_batches(folder: Path, corpus: Corpu
             expected = counted["seeds"][str(seed)]
             assert expected["loss_tokens"] == sum(batch.loss_tokens for batch in read)
             assert expected["seen_tokens"] == sum(batch.seen_tokens for batch in read)
+            interface = interface_of(config, corpus.vocabulary)
             assert expected["train_flops"] == sum(
-                4
-                * training_flops(
-                    config.model, corpus.vocabulary, batch.input.shape[1], batch.target.shape[1], config.input_loss
-                )
+                training_flops(config.model, interface, batch.input.shape[1], int(tokens))
                 for batch in read
+                for tokens in (batch.labels >= 0).sum(1)
             )
 
 
@@ -239,7 +239,7 @@ def test_a_real_trainer_does_as_predicted(folder: Path, corpus: Corpus) -> None:
         trainer = Trainer(config, corpus, trial.seed, runtime, sorted(common_names(plan, corpus.vocabulary)))
         while not trainer.done:
             trainer.step()
-        total, own = parameter_counts(config.model, corpus.vocabulary, config.input_loss)
+        total, own = parameter_counts(config.model, interface_of(config, corpus.vocabulary))
         found[trial.id] = {
             "status": "done",
             "steps": trainer.step_index,

@@ -79,10 +79,21 @@ def test_ids_are_the_same_in_every_process() -> None:
 OTHER: dict[str, Any] = {
     "data.corpus": "x",
     "data.text_column": "x",
+    "data.input_column": "x",
+    "data.target_column": "x",
+    "data.pairs": True,
     "data.tokenizer": "bytes",
+    "data.special_tokens": 7,
+    "data.task_length": 7,
+    "data.task_symbols": 7,
+    "objective.name": "lm",
     "objective.loss_on": "all",
     "objective.splits": [0.5],
     "objective.split_weights": [1.0, 2.0, 3.0],
+    "objective.denoisers": ["S", "R", "S", "X", "X", "X", "X"],
+    "objective.densities": [0.1, 0.15, 0.25, 0.5, 0.5, 0.15, 0.5],
+    "objective.mean_spans": [2.0, 8.0, 1.0, 3.0, 8.0, 64.0, 64.0],
+    "objective.proportions": [2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
     "model.input_attention": "bidirectional",
     "model.parameters": "separate",
     "model.memory": "final_layer",
@@ -90,9 +101,28 @@ OTHER: dict[str, Any] = {
     "model.kv_heads": 2,
     "model.feed_forward": 64,
     "model.init": "zero_residual",
+    "model.attention_window": 7,
+    "model.cross_weights": "tied",
+    "model.cross_position": "restart",
+    "model.activation": "gelu",
+    "model.mixer": "linear",
+    "model.feature_map": "relu",
+    "model.position": "learned",
+    "model.positions": 512,
+    "model.norm": "layernorm",
+    "model.norm_order": "post",
+    "model.qk_norm": True,
+    "model.bias": True,
+    "model.embedding_norm": True,
+    "model.prediction": "transformed",
+    "model.tie_embeddings": True,
+    "model.start_from": "x",
     "training.device": "cpu",
     "training.dtype": "float32",
     "training.compile": "never",
+    "evaluation.score_on": "objective",
+    "evaluation.continuation_splits": [0.5],
+    "evaluation.window_factors": [2.0],
 }
 
 
@@ -104,10 +134,7 @@ def other(field: str) -> Any:
     return value * 2 if isinstance(value, int) else value * 0.9
 
 
-FIXED = {"objective.name", "model.position"}  # fields of one value
-
-
-@pytest.mark.parametrize("field", sorted(set(config_fields()) - FIXED))
+@pytest.mark.parametrize("field", config_fields())
 def test_an_id_changes_with_every_field_of_the_configuration(field: str) -> None:
     tables = Config().model_dump()
     section, _, name = field.partition(".")
@@ -183,3 +210,72 @@ def test_a_base_that_no_arm_has_need_not_fit_together() -> None:
     causal = {"a": {"model": {"input_attention": "causal"}}}
     plan = plan_of(vary=["model.input_attention"], arm=causal, claim=[], **bidirectional)
     assert Plan.from_dict(plan.to_dict()).base.model.input_attention == "bidirectional"
+
+
+def mixed(*names: str, **changes: Any) -> Plan:
+    arms = {name: {"objective": {"name": name}} for name in names}
+    return plan_of(vary=["objective.name"], arm=arms, claim=[], **changes)
+
+
+def test_all_arms_share_as_many_special_tokens_as_the_neediest_of_them_asks_for() -> None:
+    needs = {name: mixed(name).data.special_tokens for name in ("lm", "prefix_lm", "pairs", "mlm", "span_corruption")}
+    assert needs == {
+        "lm": 0,
+        "prefix_lm": 0,
+        "pairs": 1,
+        "mlm": 2,
+        "span_corruption": 5 + 12 + 1,
+    }  # 12 spans, and a last one
+    plan = mixed("lm", "mlm", "span_corruption")
+    assert {arm.config.data.special_tokens for arm in plan.arms} == {18}
+    assert mixed("lm", data={"special_tokens": 30}).data.special_tokens == 30
+    with pytest.raises(StudyError, match="span_corruption needs 18"):
+        mixed("lm", "span_corruption", data={"special_tokens": 3})
+
+
+def test_arms_of_one_objective_are_scored_on_it_and_others_on_what_they_share() -> None:
+    def scored(plan: Plan) -> set[str | None]:
+        return {arm.config.evaluation.score_on for arm in plan.arms}
+
+    assert scored(mixed("mlm")) == {"objective"}
+    assert scored(mixed("lm", "mlm", "ul2")) == {"continuation"}
+    assert scored(mixed("mlm", evaluation={"score_on": "continuation"})) == {"continuation"}
+    with pytest.raises(StudyError, match=r"evaluation.score_on = \"objective\": the arms differ in their objective"):
+        mixed("lm", "mlm", evaluation={"score_on": "objective"})
+    with pytest.raises(StudyError, match="they share no task to be scored on"):
+        mixed("lm", "pairs")
+    densities = {str(d): {"objective": {"noise_density": d}} for d in (0.15, 0.3)}
+    vary = {"vary": ["objective.noise_density"], "arm": densities, "claim": []}
+    assert scored(plan_of(objective={"name": "mlm"}, **vary)) == {"continuation"}
+    assert scored(plan_of(objective={"name": "lm"}, **vary)) == {"objective"}  # no field of lm
+
+
+def test_loss_on_the_input_leaves_what_is_scored_as_it_is() -> None:
+    arms = {"a": {}, "b": {"objective": {"loss_on": "all"}}}
+    plan = plan_of(vary=["objective.loss_on"], arm=arms, claim=[])
+    assert plan.arm("b").config.evaluation.score_on == "objective"
+
+
+def test_what_is_shown_of_a_continuation_is_the_studys_own_splits() -> None:
+    arms = {str(split): {"objective": {"splits": [split]}} for split in (0.25, 0.5)}
+    plan = plan_of(vary=["objective.splits"], arm=arms, claim=[], objective={"splits": [0.3]})
+    assert {tuple(arm.config.evaluation.continuation_splits or []) for arm in plan.arms} == {(0.3,)}
+
+
+def test_pairs_are_read_as_pairs_by_all_arms() -> None:
+    assert mixed("pairs").data.reads_pairs
+    assert not mixed("lm").data.reads_pairs
+    with pytest.raises(StudyError, match=r"data\.pairs = false"):
+        mixed("pairs", data={"pairs": False})
+
+
+@pytest.mark.parametrize("setting", [{"parameters": "separate"}, {"memory": "final_layer"}])
+def test_without_a_target_side_nothing_may_treat_it_apart(setting: dict[str, str]) -> None:
+    with pytest.raises(StudyError, match="has no target side"):
+        mixed("mlm", model=setting)
+
+
+@pytest.mark.parametrize("name", ["lm", "mlm"])
+def test_loss_on_all_is_refused_where_the_input_has_none_to_add(name: str) -> None:
+    with pytest.raises(StudyError, match='loss_on = "all"'):
+        mixed(name, objective={"loss_on": "all"})

@@ -178,7 +178,7 @@ def test_the_schema_describes_every_field() -> None:
         section, _, name = field.partition(".")
         assert definitions[section.capitalize()]["properties"][name]["description"]
     assert "model.input_attention" in variable_fields()
-    assert not {"data.window", "evaluation.test_windows", "objective.splits"} & set(variable_fields())
+    assert not {"data.window", "evaluation.test_windows"} & set(variable_fields())
 
 
 def test_reading_a_study_does_not_import_torch() -> None:
