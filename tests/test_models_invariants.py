@@ -18,8 +18,7 @@ from torch import Tensor
 import reference_rules
 from paribus.models import initialisation, sight, transformer, visibility
 from paribus.models.initialisation import common_init_hash, initial_names, initial_value, initialise
-from paribus.models.layers import Layer
-from paribus.models.layers import Growing
+from paribus.models.layers import Growing, Layer
 from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import sees_ahead
 from paribus.study.architecture import LOOK_BACK, RULES, Model

@@ -26,7 +26,10 @@ anticausal in the others."""
 CHUNK = 64
 """Positions whose square of pairs is computed at once."""
 EPSILON = 1e-6
-"""Added to the denominator: relu features of a query may all be zero."""
+"""Added to the denominator: a query that sees nothing reads zero."""
+RELU_FLOOR = 1e-3
+"""Added to relu features, as in the code of arXiv 2009.14794. Without it the features of a query and of a key may have no
+place in common; rotated they have, and the numerator is divided by next to nothing."""
 
 State = tuple[Tensor, ...]
 
@@ -36,7 +39,7 @@ def feature_map(x: Tensor, name: str) -> Tensor:
     x = x.float()
     if name == "elu":
         return F.elu(x) + 1  # arXiv 2006.16236, equation 7
-    return F.relu(x) if name == "relu" else x.softmax(-1)  # arXiv 2402.04347, section 4.2
+    return F.relu(x) + RELU_FLOOR if name == "relu" else x.softmax(-1)  # arXiv 2402.04347, section 4.2
 
 
 def linear_features(x: Tensor, rotary: Rotary | None, name: str) -> tuple[Tensor, Tensor]:

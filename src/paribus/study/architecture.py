@@ -79,7 +79,7 @@ class Model(Section):
     mixer: Literal["softmax", "linear"] = "softmax"
     """Softmax attention, or linear attention (arXiv 2006.16236), under the same visibility."""
     feature_map: Literal["elu", "relu", "exp"] = "elu"
-    """Of linear attention: elu(x) + 1, relu(x), or exp(x) normalised over the head (arXiv 2402.04347)."""
+    """Of linear attention: elu(x) + 1, relu(x) + 0.001, or exp(x) normalised over the head (arXiv 2402.04347)."""
     position: Position = "rope"
     """Position encoding: `rope` (arXiv 2104.09864), `learned` and `sinusoidal` (added to the embeddings), `alibi` (arXiv
     2108.12409), `t5_relative` (arXiv 1910.10683), or `none`."""
