@@ -294,9 +294,13 @@ def _read_t5(config: Mapping[str, Any], where: str) -> Json:
         "bias": False,
         "embedding_norm": False,
         "prediction": "linear",
-        # As T5Config reads it: v1.1 says False, the first T5 says nothing and scales its last states.
         "tie_embeddings": config.get("tie_word_embeddings") is not False,
     }
+
+
+def scales_last_states(config: Mapping[str, Any]) -> bool:
+    """Whether a T5 divides its last states by sqrt(D), as T5Config decides it: the first T5 does, v1.1 does not."""
+    return bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings") is not False))
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], str], Json]] = {

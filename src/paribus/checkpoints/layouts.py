@@ -172,17 +172,18 @@ def bert(model: Model) -> list[Part]:
     return parts
 
 
-def t5(model: Model) -> list[Part]:
-    """T5 v1.1. It does not divide scores by sqrt(d), so that its queries are ours divided by it; where embeddings are tied it
-    divides the last states by sqrt(D), so that its last norm is ours times it.
+def t5(model: Model, scaled: bool | None = None) -> list[Part]:
+    """T5 v1.1. It does not divide scores by sqrt(d), so that its queries are ours divided by it. Where `scaled` (by default
+    where embeddings are tied) it divides the last states by sqrt(D), so that its last norm is ours times it.
 
     Shared stacks and tied cross-attention stand there twice.
     """
     separate, tied = model.parameters == "separate", model.cross_weights == "tied"
+    scaled = model.tie_embeddings if scaled is None else scaled
     parts = [
         Part(("embedding",), "shared"),
         Part(("input_norm" if not tied else "norm",), "encoder.final_layer_norm"),
-        Part(("norm",), "decoder.final_layer_norm", factor=model.width**0.5 if model.tie_embeddings else 1.0),
+        Part(("norm",), "decoder.final_layer_norm", factor=model.width**0.5 if scaled else 1.0),
     ]
     if not model.tie_embeddings:
         parts.append(Part(("head",), "lm_head"))

@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from paribus.checkpoints import layouts
-from paribus.checkpoints.configs import demanded, demanded_by
+from paribus.checkpoints.configs import demanded, demanded_by, scales_last_states
 from paribus.checkpoints.layouts import Values
 from paribus.errors import UserError
 from paribus.files import read_json
@@ -29,7 +30,6 @@ _PARTS: dict[str, layouts.Parts] = {
     "qwen3": layouts.llama,
     "gpt2": layouts.gpt2,
     "bert": layouts.bert,
-    "t5": layouts.t5,
 }
 _TRIAL_STATE = Path("checkpoint") / "state.safetensors"
 
@@ -75,21 +75,25 @@ def _read(path: Path, stamps: tuple[tuple[int, int], ...]) -> Checkpoint:
     name = printable(str(path))
     config = read_config(path)
     demands = demanded(config, f"{name}/config.json")
-    # The fields that say which weights there are; everything else has no say in it.
+    family = config["model_type"]
+    theirs = _renamed(_tensors(path), _PREFIX.get(family, ""))
+    if family == "t5":  # whose configuration says tied of every model
+        head = theirs.get("lm_head.weight")
+        demands["tie_embeddings"] = head is None or torch.equal(head, theirs["shared.weight"])
     model = Model.model_validate(demands)
-    theirs = _renamed(_tensors(path), _PREFIX.get(config["model_type"], ""))
-    if config["model_type"] == "bert" and "bert.embeddings.token_type_embeddings.weight" in theirs:
+    types = theirs.get("bert.embeddings.token_type_embeddings.weight")
+    if types is not None:
         table = "bert.embeddings.position_embeddings.weight"
-        theirs[table] = theirs[table].float() + theirs["bert.embeddings.token_type_embeddings.weight"][0].float()
-    if "lm_head.weight" not in theirs and not model.tie_embeddings and config["model_type"] != "bert":
-        raise UserError(f"{name}: tie_word_embeddings = False, but there is no lm_head.weight; save the whole model")
+        theirs[table] = theirs[table].float() + types[0].float()
+    if family == "t5":
+        parts = layouts.t5(model, scales_last_states(config))
+    else:
+        parts = _PARTS[family](model)
     try:
-        values = layouts.to_ours(_PARTS[config["model_type"]](model), theirs)
+        values = layouts.to_ours(parts, theirs)
     except KeyError as error:
-        raise UserError(
-            f"{name}: has no tensor {error.args[0]}; it is no whole {config['model_type']} model"
-        ) from error
-    return Checkpoint(name, config["model_type"], demands, values, values_hash(values.items()))
+        raise UserError(f"{name}: has no tensor {error.args[0]}; it is no whole {family} model") from error
+    return Checkpoint(name, family, demands, values, values_hash(values.items()))
 
 
 def _trial(path: Path) -> Checkpoint:

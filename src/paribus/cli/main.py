@@ -132,6 +132,28 @@ def list_() -> None:
     show_builtin()
 
 
+@app.command("export")
+def export_(
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's directory, or DIR:ARM.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; new or empty.")],
+) -> None:
+    """Write a finished trial in the transformers format, where an architecture there computes what the arm does."""
+    from paribus.cli.checkpoints import export_trial
+
+    export_trial(trial, folder)
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A checkpoint in the transformers format.")],
+    file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study to write.")],
+) -> None:
+    """Write a commented study whose arms start from a checkpoint (Llama, Qwen3, GPT-2, BERT, T5). It runs as it stands."""
+    from paribus.cli.checkpoints import import_checkpoint
+
+    import_checkpoint(folder, file)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete and check it."""

@@ -129,6 +129,8 @@ def _tokenizer(spool: Spool, train: Ints, data: Data, progress: Progress) -> tup
     """The tokenizer that `data` asks for, and the bytes of text it learned from."""
     if data.tokenizer_kind == "bytes":
         return byte_tokenizer(), 0
+    if data.tokenizer_kind == "file":
+        return Tokenizer.load(Path(data.tokenizer).expanduser()), 0
     offsets, sizes = spool.parts(train)
     if data.tokenizer_kind == "words":
         size = int(sizes.sum())

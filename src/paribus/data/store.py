@@ -161,7 +161,17 @@ def _store_hash(content: str, data: Data) -> str:
     }
     if data.tokenizer_kind == "bpe":
         settings |= {"vocabulary": data.vocabulary, "tokenizers": tokenizers.__version__}
+    elif data.tokenizer_kind == "file":
+        settings |= {"file": _file_hash(data.tokenizer), "tokenizers": tokenizers.__version__}
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _file_hash(path: str) -> str:
+    try:
+        content = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise DataError(f"data.tokenizer = {path!r}: cannot be read: {error.strerror}") from error
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @contextmanager

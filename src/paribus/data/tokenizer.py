@@ -5,6 +5,7 @@ spaces comes back as it was, other text with single spaces. A word that training
 """
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ LONGEST_WORD = 1 << 10
 """Characters of the longest word that gets an id."""
 MOST_WORDS = 1_000_000
 """Distinct words that get an id, at most."""
+FOREIGN_ENDS = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]", "<|eot_id|>", "<|im_end|>")
+"""What ends a document in a tokenizer from elsewhere: the first of these that it has."""
 SMALLEST = 257
 """Ids that a lossless tokenizer cannot do without: 256 bytes and the end."""
 
@@ -35,6 +38,7 @@ _COUNTED = 4
 _LONGEST_RUN = 128
 _CUT_SEARCH = 4 << 10
 _WORD = re.compile(r" ?[^\W\d_]{1,32}| ?\d+| ?[^\s\w]+|\s+|_+")
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _LONG_RUN = re.compile(rf"\S{{{_LONGEST_RUN}}}")
 # Python counts the separators U+001C to U+001F as blanks, Unicode and the tokenizers library do not.
 _BETWEEN_BLANKS = re.compile(r"(?:\S|[\x1c-\x1f])+")
@@ -65,9 +69,17 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Read a `tokenizer.json`."""
-        stored = tokenizers.Tokenizer.from_file(str(path))
-        return WordTokenizer(stored) if isinstance(stored.model, models.WordLevel) else Tokenizer(stored)
+        """Read a `tokenizer.json`, one that was trained here or any other. Raises DataError if it cannot be used."""
+        try:
+            stored = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more precise
+            raise DataError(f"{path}: is no tokenizer.json that can be read: {str(error).splitlines()[0]}") from error
+        added = {token.content: number for number, token in stored.get_added_tokens_decoder().items()}
+        if added == {END: Tokenizer.end, UNKNOWN: WordTokenizer.unknown} and isinstance(stored.model, models.WordLevel):
+            return WordTokenizer(stored)
+        if added == {END: Tokenizer.end} and isinstance(stored.model, models.BPE):
+            return Tokenizer(stored)
+        return ForeignTokenizer(stored, path)
 
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`, as the tokenizers and transformers libraries read it."""
@@ -123,6 +135,56 @@ class WordTokenizer(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         """Words of token ids with single spaces; ends are left out."""
         return " ".join(self._words[number] for number in ids if number != self.end)
+
+
+class ForeignTokenizer(Tokenizer):
+    """A `tokenizer.json` from elsewhere, such as a checkpoint's own.
+
+    Text may come back changed, where the tokenizer changes it (lower case, blanks). A document ends with the first of
+    `FOREIGN_ENDS` that the tokenizer has. The bytes of an id are those that it decodes to, a leading blank included.
+    """
+
+    def __init__(self, stored: tokenizers.Tokenizer, path: Path) -> None:
+        # Not the base's: that reads all ids as byte-level BPE.
+        self.bpe = stored
+        stored.encode_special_tokens = True
+        stored.no_truncation()
+        stored.no_padding()
+        ids = stored.get_vocab(with_added_tokens=True)
+        ends = [ids[token] for token in FOREIGN_ENDS if token in ids]
+        if not ends:
+            known = ", ".join(FOREIGN_ENDS)
+            raise DataError(f"{path}: has no token that ends a document; it should have one of {known}")
+        self.end = ends[0]
+        self.vocabulary = max(ids.values()) + 1
+        added = stored.get_added_tokens_decoder()
+        self.token_bytes = np.zeros(self.vocabulary, dtype=np.int64)
+        byte_level = "ByteLevel" in json.dumps(json.loads(stored.to_str())["decoder"])
+        for token, number in ids.items():
+            if number not in added:
+                self.token_bytes[number] = _foreign_bytes(token, byte_level, isinstance(stored.model, models.WordPiece))
+            elif not added[number].special:
+                self.token_bytes[number] = len(token.encode())
+
+    def encode_pieces(self, pieces: Sequence[bytes]) -> list[npt.NDArray[np.int64]]:
+        """Token ids of each piece of UTF-8, on all cores."""
+        encodings = self.bpe.encode_batch_fast([piece.decode() for piece in pieces], add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids; special tokens are left out."""
+        return self.bpe.decode([int(number) for number in ids], skip_special_tokens=True)
+
+
+def _foreign_bytes(token: str, byte_level: bool, word_piece: bool) -> int:
+    """Bytes of text that a token stands for: of byte-level BPE, of WordPiece, or of SentencePiece's forms."""
+    if byte_level:
+        return len(token)
+    if word_piece:
+        return len(token.removeprefix("##").encode()) + (not token.startswith("##"))
+    if _BYTE_TOKEN.fullmatch(token):
+        return 1
+    return len(token.replace("\u2581", " ").encode())
 
 
 def split_words(text: str) -> list[str]:

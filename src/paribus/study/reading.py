@@ -31,8 +31,8 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> spec.Study:
     """Read and check a study.
 
     `source` is a built-in name or a TOML file; each override is `field=value`, as after `--set`: the value as TOML, a
-    bare word as text. A relative `data.corpus` that exists beside the file that names it is read from there.
-    Raises StudyError with one line that names file, key, value and what would be right.
+    bare word as text. A relative `data.corpus`, `data.tokenizer` or `model.start_from` that exists beside
+    the file that names it is read from there. Raises StudyError with one line that names file, key, value and what would be right.
     """
     if not str(source):
         raise StudyError("STUDY: empty; give a built-in name or a TOML file")
@@ -79,19 +79,26 @@ def _read(source: str, base: Path | None, chain: list[Path]) -> Tables:
     else:
         raise StudyError(f"{printable(name)}: extends = {shown(parent)}: should be a built-in name or a TOML file")
     if not builtin and path.parent != Path():
-        _locate_corpus(own, path.parent)
+        _locate_files(own, path.parent)
     tables.merge(own, name)
     return tables
 
 
-def _locate_corpus(tables: dict[str, Any], folder: Path) -> None:
-    """Let a corpus beside the study's file be found from anywhere."""
-    data = tables.get("data")
-    corpus = data.get("corpus") if isinstance(data, dict) else None
-    if isinstance(data, dict) and isinstance(corpus, str) and corpus and corpus != spec.Data().corpus:
-        beside = folder / Path(corpus).expanduser()
-        if _exists(beside):
-            data["corpus"] = str(beside)
+def _locate_files(tables: dict[str, Any], folder: Path) -> None:
+    """Let a corpus, a tokenizer and checkpoints beside the study's file be found from anywhere."""
+    arms = tables.get("arm")
+    sections = [tables, *(arms.values() if isinstance(arms, dict) else [])]
+    for section, key in (("data", "corpus"), ("data", "tokenizer"), ("model", "start_from")):
+        for holder in sections:
+            table = holder.get(section) if isinstance(holder, dict) else None
+            named = table.get(key) if isinstance(table, dict) else None
+            if not isinstance(table, dict) or not isinstance(named, str) or named in ("", spec.Data().corpus):
+                continue
+            if key == "tokenizer" and not named.endswith(".json"):
+                continue
+            beside = folder / Path(named).expanduser()
+            if _exists(beside):
+                table[key] = str(beside)
 
 
 def _exists(path: Path) -> bool:
