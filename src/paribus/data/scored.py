@@ -142,17 +142,23 @@ class EvaluationBatches:
         digest = hashlib.blake2b(digest_size=16)
         asked: list[list[bytes]] = [[] for _ in range(len(self))]
         for indices, batch in self:
-            arrays = (batch.input, batch.target, batch.labels, batch.input_labels)
             for row, index in enumerate(indices.tolist()):
-                own = [np.zeros(0, dtype=np.int64) if array is None else array[row] for array in arrays]
-                labels = np.concatenate(own[2:])
-                labels = labels[labels != IGNORE]
+                predicted = batch.labels[row] != IGNORE
+                labels = batch.labels[row, predicted]
+                # Without padding, which depends on the batch.
+                read = [
+                    batch.input[row, 0 if batch.padding is None else batch.padding[row] :],
+                    batch.target[row, predicted],
+                ]
+                if batch.input_labels is not None:
+                    of_input = batch.input_labels[row] != IGNORE
+                    read.append(np.flatnonzero(of_input))
+                    labels = np.concatenate([labels, batch.input_labels[row, of_input]])
                 self.tokens[index] += len(labels)
                 self.bytes[index] += self._corpus.token_bytes[labels].sum()
-                if self.continues:
-                    asked[index].append(labels.astype("<i4").tobytes())
-                else:
-                    asked[index] += [f"{array.shape}".encode() + array.astype("<i4").tobytes() for array in own]
+                # In a continuation the format is each objective's own, the tokens are not.
+                arrays = [labels] if self.continues else [*read, labels]
+                asked[index] += [array.astype("<i4").tobytes() for array in arrays]
         for index, parts in enumerate(asked):
             window = (self._windows.starts[index], self._windows.lengths[index], self.split[index])
             digest.update(f"{window}".encode() + b"".join(parts))
