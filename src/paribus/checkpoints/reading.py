@@ -85,10 +85,7 @@ def _read(path: Path, stamps: tuple[tuple[int, int], ...]) -> Checkpoint:
     if types is not None:
         table = "bert.embeddings.position_embeddings.weight"
         theirs[table] = theirs[table].float() + types[0].float()
-    if family == "t5":
-        parts = layouts.t5(model, scales_last_states(config))
-    else:
-        parts = _PARTS[family](model)
+    parts = layouts.t5(model, scales_last_states(config)) if family == "t5" else _PARTS[family](model)
     try:
         values = layouts.to_ours(parts, theirs)
     except KeyError as error:

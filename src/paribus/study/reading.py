@@ -12,8 +12,9 @@ from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.checks import check_study, raise_first
 from paribus.study.fields import nearest
+from paribus.study.own_rules import beside, pinned, with_rules
 from paribus.study.problems import Path as KeyPath
-from paribus.study.problems import from_pydantic, listed, printable, shown
+from paribus.study.problems import dotted, from_pydantic, listed, printable, shown
 from paribus.study.tables import Tables, read_toml, toml_files
 
 _LIBRARY = Path(str(files("paribus.study"))) / "library"
@@ -31,23 +32,31 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> spec.Study:
     """Read and check a study.
 
     `source` is a built-in name or a TOML file; each override is `field=value`, as after `--set`: the value as TOML, a
-    bare word as text. A relative `data.corpus`, `data.tokenizer` or `model.start_from` that exists beside
-    the file that names it is read from there. Raises StudyError with one line that names file, key, value and what would be right.
+    bare word as text. A relative `data.corpus`, `data.tokenizer`, `model.start_from` or file of a
+    visibility rule that exists beside the file that names it is read from there; rules are pinned to what their files hold.
+    Raises StudyError with one line that names file, key, value and what would be right.
     """
     if not str(source):
         raise StudyError("STUDY: empty; give a built-in name or a TOML file")
     tables = _read(str(source), None, [])
     for assignment in overrides:
         tables.set(assignment)
-    return _checked(tables.values, tables.origin)
+    return _checked(tables.values, tables.origin, Path(source).parent)
 
 
 def study_from(tables: Mapping[str, Any], source: str = "study") -> spec.Study:
     """A checked study from tables as in a TOML file, for use from Python. Raises StudyError as `load_study` does."""
-    return _checked(tables, lambda path: source)
+    return _checked(tables, lambda path: source, Path())
 
 
-def _checked(tables: Mapping[str, Any], origin: Callable[[KeyPath], str]) -> spec.Study:
+def _checked(tables: Mapping[str, Any], origin: Callable[[KeyPath], str], folder: Path) -> spec.Study:
+    def pin(rule: str, path: KeyPath) -> str:
+        try:
+            return pinned(rule, folder)
+        except StudyError as error:
+            raise StudyError(f"{printable(origin(path))}: {dotted(path)} = {shown(rule)}: {error}") from error
+
+    tables = with_rules(tables, pin)
     try:
         study = spec.Study.model_validate(tables)
     except ValidationError as error:
@@ -80,6 +89,7 @@ def _read(source: str, base: Path | None, chain: list[Path]) -> Tables:
         raise StudyError(f"{printable(name)}: extends = {shown(parent)}: should be a built-in name or a TOML file")
     if not builtin and path.parent != Path():
         _locate_files(own, path.parent)
+        own = with_rules(own, lambda rule, at: beside(rule, path.parent))
     tables.merge(own, name)
     return tables
 
