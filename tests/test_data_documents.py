@@ -159,7 +159,10 @@ BAD_FILES = {
     ),
     "half.jsonl": (b'{"text": "\\ud800"}\n', "half of a surrogate pair"),
     "column.csv": (b"a,b\n1,2\n", "has no column 'text', only 'a', 'b'"),
-    "nameless.tsv": (b"a\tb\n", "set data.text_column to one of these, or to '#1' and so on if no line names the columns"),
+    "nameless.tsv": (
+        b"a\tb\n",
+        "set data.text_column to one of these, or to '#1' and so on if no line names the columns",
+    ),
     "fields.csv": (b"text,b\n1,2\n1,2,3\n", "line 3 has 3 fields, the header 2"),
     "quote.csv": (b'text,b\n"never closed,2\nx,y\n', "is a quote left open"),
     "fields.tsv": (b"text\tb\n1\n", "line 2 has 1 fields, the header 2"),
