@@ -21,6 +21,30 @@ Past = tuple[Tensor, ...]
 """What later positions read of earlier ones in one attention: keys and values (B, G, T, d), or linear attention's state."""
 
 
+class Growing:
+    """Keys and values of positions that are decoded one after the other, (B, G, T, d) each, in memory with room for more."""
+
+    def __init__(self, before: Past | None, room: int) -> None:
+        self._parts, self._room = before, room
+        self.length = 0 if before is None else before[0].shape[2]
+        """Positions held, T."""
+
+    def extended(self, own: Past) -> Past:
+        """All positions held, after those of `own` (B, G, t, d) were added. What earlier calls gave stays as it was."""
+        start, stop = self.length, self.length + own[0].shape[2]
+        if self._parts is None or stop > self._parts[0].shape[2]:
+            room = max(self._room, stop, 2 * start)
+            held = self._parts
+            self._parts = tuple(part.new_empty(*part.shape[:2], room, part.shape[3]) for part in own)
+            if held is not None:
+                for part, old in zip(self._parts, held, strict=True):
+                    part[:, :, :start] = old[:, :, :start]
+        for part, new in zip(self._parts, own, strict=True):
+            part[:, :, start:stop] = new
+        self.length = stop
+        return tuple(part[:, :, :stop] for part in self._parts)
+
+
 class View(NamedTuple):
     """How the queries of one pass see, in one layer."""
 
@@ -107,26 +131,40 @@ class Attention(nn.Module):
         return rotate(key, rotary), value
 
     def kept(self, own: Past, present: Tensor | None) -> Past:
-        """What to keep of the entries `own` for later queries; `present` (B, T), False at empty positions, None if all are there."""
+        """What to keep of the entries `own` for later queries; `present` (B, T): False at empty positions, None if there are none."""
         return linear_state(own, present) if self.linear else own
 
-    def joined(self, before: Past, after: Past) -> Past:
-        """What was kept of two runs of positions as one."""
-        return tuple(a + b if self.linear else torch.cat([a, b], 2) for a, b in zip(before, after, strict=True))
+    def added(self, before: Past | None, own: Past) -> Past:
+        """Linear attention's state of what was kept `before` and of the entries `own`."""
+        state = linear_state(own, None)
+        return state if before is None else tuple(a + b for a, b in zip(before, state, strict=True))
 
-    def forward(self, x: Tensor, view: View, before: Past | None, own: Past | None) -> Tensor:
+    def forward(self, x: Tensor, view: View, before: Past | Growing | None, own: Past | None) -> Tensor:
         """What states x (B, T, D) read of what was kept `before` and of their `own` entries, (B, T, D)."""
         query = self.split(self.query(x))
         if self.normed:
             query = self.query_norm(query)
         if self.linear:
             assert not isinstance(view.mask, Flex)
+            assert not isinstance(before, Growing)
             out = linear_read(linear_features(query, view.rotary, self.feature_map), before, own, view.mask, view.form)
         else:
-            key, value = own if before is None else before if own is None else self.joined(before, own)  # type: ignore[misc]
+            key, value = _together(before, own)
             out = attend(rotate(query, view.rotary), key, value, view.mask, view.bias)
         read: Tensor = self.output(out.transpose(1, 2).flatten(2))
         return read
+
+
+def _together(before: Past | Growing | None, own: Past | None) -> Past:
+    """Keys and values of two runs of positions as one run."""
+    if isinstance(before, Growing):
+        assert own is not None
+        return before.extended(own)
+    if before is None or own is None:
+        read = before or own
+        assert read is not None
+        return read
+    return tuple(torch.cat([a, b], 2) for a, b in zip(before, own, strict=True))
 
 
 def _relu2(x: Tensor) -> Tensor:
@@ -200,7 +238,7 @@ class Layer(Typed):
         self,
         x: Tensor,
         view: View,
-        before: Past | None = None,
+        before: Past | Growing | None = None,
         crossed: Past | None = None,
         cross_view: View | None = None,
     ) -> tuple[Tensor, Past]:

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paribus.models.decoding import Steps, Views
 from paribus.models.interface import Interface
-from paribus.models.layers import ACTIVATIONS, Layer, Linear, Norm, Past, Typed, View
+from paribus.models.layers import ACTIVATIONS, Growing, Layer, Linear, Norm, Past, Typed, View
 from paribus.models.positions import AddedPositions, RelativeBias
 from paribus.models.sight import Backend, Layout, Sight
 from paribus.study.architecture import Model
@@ -45,11 +46,16 @@ class Memory:
 
 @dataclass
 class Cache:
-    """What each layer kept of the target positions decoded so far."""
+    """What each layer kept of the memory and of the target positions decoded so far."""
 
-    kept: list[Past] = field(default_factory=list)
+    room: int = 256
+    """Target positions for which room is made at once; more can follow."""
+    kept: list[Past | Growing | None] = field(default_factory=list)
+    """Of each layer: keys and values, or linear attention's state. In cross-attention arms of the target alone."""
     length: int = 0
     """Target positions decoded so far."""
+    steps: Steps | None = None
+    """How the next positions see."""
 
 
 class Prediction(Typed):
@@ -197,36 +203,49 @@ class Transformer(Typed):
 
         With a cache, these tokens are added to it. States come as the output matrix reads them, in the compute type.
         """
-        layout, past, length = memory.layout, cache.length if cache else 0, target.shape[1]
+        layout, past = memory.layout, cache.length if cache else 0
         start = memory.length + past
         restarts = self.crosses and self.model.cross_position == "restart"
-        first_key = memory.length if self.crosses else 0
-        queries = range(start, start + length)
-        keys = range(start if self.model.mixer == "linear" else first_key, start + length)
-        views = self._views(layout, queries, keys, "target")
-        cross_views: list[View] | list[None] = [None] * len(views)
-        if self.crosses and memory.length:
-            cross_views = self._views(layout, queries, range(memory.length), "target", cross=True)
+        views, cross_views = self._target_views(memory, range(start, start + target.shape[1]), cache)
         position = past if restarts else start
-        x, own = self._embedded(target, position, None if restarts else layout.padding), []
-        for index, layer in enumerate(self._stack("target")):
-            read = memory.kept[index] if memory.length else None
-            earlier = [] if read is None or self.crosses else [read]
-            if cache and past:
-                earlier.append(cache.kept[index])
-            before = earlier[0] if earlier else None
-            if len(earlier) > 1:
-                before = layer.attention.joined(*earlier)
-            crossed = read if self.crosses else None
-            x, entries = self.layer_step(layer, x, views[index], before, crossed, cross_views[index])
-            own.append(entries)
+        x = self._embedded(target, position, None if restarts else layout.padding)
+        stack = self._stack("target")
+        kept = self._kept(memory, cache)
+        for index, layer in enumerate(stack):
+            crossed = memory.kept[index] if self.crosses and memory.length else None
+            x, own = self.layer_step(layer, x, views[index], kept[index], crossed, cross_views[index])
+            if cache is not None and self.model.mixer == "linear":
+                kept[index] = layer.attention.added(kept[index], own)
         if cache is not None:
-            attentions = [layer.attention for layer in self._stack("target")]
-            new = [attention.kept(entries, None) for attention, entries in zip(attentions, own, strict=True)]
-            if past:
-                new = [a.joined(old, more) for a, old, more in zip(attentions, cache.kept, new, strict=True)]
-            cache.kept, cache.length = new, past + length
+            cache.kept, cache.length = kept, past + target.shape[1]
         return self.finished(x)
+
+    def _kept(self, memory: Memory, cache: Cache | None) -> list[Past | Growing | None]:
+        """What each layer's merged attention reads before the target's own positions."""
+        if cache is not None and cache.kept:
+            return cache.kept
+        read: list[Past | None] = [None] * self.model.layers
+        if memory.length and not self.crosses:
+            read = list(memory.kept)
+        if cache is None or self.model.mixer == "linear":
+            return list(read)
+        room = cache.room + (0 if self.crosses else memory.length)
+        return [Growing(each, room) for each in read]
+
+    def _target_views(self, memory: Memory, queries: range, cache: Cache | None) -> Views:
+        """How each layer's target positions see each other and merged memory, and how they see memory in cross-attention."""
+        layout, crosses = memory.layout, self.crosses and memory.length > 0
+        if cache is not None and len(queries) == 1:
+            if cache.steps is None or queries.start not in cache.steps.positions:
+                bias = self.position_bias if self.model.position == "t5_relative" else None
+                positions = range(queries.start, queries.start + max(1, cache.room - cache.length))
+                cache.steps = Steps(self.model, self._sight, layout, positions, crosses, bias, self.device)
+            return cache.steps.at(queries.start)
+        first = queries.start if self.model.mixer == "linear" else memory.length if self.crosses else 0
+        views = self._views(layout, queries, range(first, queries.stop), "target")
+        if not crosses:
+            return views, [None] * len(views)
+        return views, self._views(layout, queries, range(memory.length), "target", cross=True)
 
     def finished(self, x: Tensor) -> Tensor:
         """Last states (B, T, D) of the residual stream as the output matrix reads them, in the compute type."""
