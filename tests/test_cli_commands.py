@@ -10,7 +10,10 @@ import pytest
 
 from corpora import documents, write_folder
 from paribus.cli.main import run_command
+from paribus.data.tasks import TASKS
+from paribus.study.architecture import RULES
 from paribus.study.reading import builtin_names, load_study
+from paribus.study.spec import OBJECTIVES
 from study_examples import GOOD, MISTAKES, spoiled
 
 
@@ -162,9 +165,51 @@ def test_list_names_what_is_built_in(capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setenv("COLUMNS", "80")
     assert run_command(["list"]) == 0
     printed = capsys.readouterr().out
-    for word in (*builtin_names(), "forward_backward_heads", "cross_attention", "stdlib"):
+    for word in (*builtin_names(), *RULES, "cross_attention", "stdlib", *OBJECTIVES, *TASKS):
         assert word in printed
     assert max(len(line) for line in printed.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_example_of_every_objective_is_readable_in_80_columns(
+    name: str, study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(study)
+    corpus = [] if name == "pairs" else ["--corpus", "texts"]
+    assert run_command(["list", "objectives", "--show", name, *corpus]) == 0
+    printed = capsys.readouterr().out
+    assert max(len(line) for line in printed.splitlines()) <= 80
+    shown = {
+        "span_corruption": ["<|start|>", "<|sentinel_0|>"],
+        "mlm": ["<|mask|>"],
+        "ul2": ["<|R|>", "<|S|>", "<|X|>"],
+    }
+    assert all(word in printed for word in ["input:", "predicted", *shown.get(name, [])])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_example_of_every_task_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["list", "tasks", "--show", name]) == 0
+    assert "target:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["objectives", "--show", "prefxi_lm"], "did you mean 'prefix_lm'?"),
+        (["tasks", "--show", "recal"], "did you mean 'task:recall'?"),
+        (["--show", "lm"], "paribus list objectives --show NAME"),
+        (["objectives", "--show", "lm", "--corpus", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_in_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["list", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
 
 
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:

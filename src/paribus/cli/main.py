@@ -114,6 +114,60 @@ def audit(
     show_audit(checked, as_json)
 
 
+def _whole_numbers(text: str | None, option: str, most: int) -> list[int] | None:
+    """Whole numbers above 0 with commas between. Raises BadParameter for anything else."""
+    if text is None:
+        return None
+    numbers = [int(part) if part.strip().isascii() and part.strip().isdigit() else 0 for part in text.split(",")]
+    if not all(0 < number <= most for number in numbers):
+        raise typer.BadParameter(
+            f"{text!r} should be whole numbers from 1 to {most:,}, such as 1,16", param_hint=option
+        )
+    return numbers
+
+
+@app.command()
+def cost(
+    study: Study,
+    overrides: Overrides = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", metavar="N,...", help="Sequences at a time; 1,16 by default.")
+    ] = None,
+    input_: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="N,...", help="Tokens of a prompt; a quarter and half of data.window by default."
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens", min=1, max=100_000, help="Tokens generated; 32, or a quarter of data.window, by default."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; training.threads by default.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option("--dtype", help="Of products, keys and values when generating.")
+    ] = "float32",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, max=1000, help="Measurements of each arm.")] = 5,
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Measure time and memory too.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts and measurements as JSON.")] = False,
+) -> None:
+    """Show what each arm costs to train and to use: FLOPs, keys and values, and measured latency and memory.
+
+    Nothing is trained: weights are random.
+    """
+    from paribus.study.reading import load_study
+
+    batches, prompts = _whole_numbers(batch, "--batch", 100_000), _whole_numbers(input_, "--input", 10_000_000)
+    checked = load_study(study, overrides_of(overrides, None))
+    from paribus.cli.cost import Asked, show_cost
+
+    show_cost(checked, Asked(batches, prompts, tokens, threads, dtype, repeats, measure), as_json)
+
+
 @app.command()
 def new(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The study to write, such as my-study.toml.")],
@@ -125,11 +179,30 @@ def new(
 
 
 @app.command("list")
-def list_() -> None:
-    """List what is built in: studies, and the values of the fields that make an architecture."""
-    from paribus.cli.studies import show_builtin
+def list_(
+    what: Annotated[
+        Literal["all", "objectives", "tasks"], typer.Argument(metavar="[WHAT]", help="objectives or tasks alone.")
+    ] = "all",
+    show: Annotated[
+        str | None, typer.Option("--show", metavar="NAME", help="Print an example of this objective or task.")
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option("--corpus", help="Of an objective's example, as data.corpus; stdlib by default.")
+    ] = None,
+) -> None:
+    """List what is built in: studies, values of the fields that make an architecture, objectives, tasks."""
+    from paribus.cli.studies import show_builtin, show_objectives, show_tasks
 
-    show_builtin()
+    if show is None:
+        {"all": show_builtin, "objectives": show_objectives, "tasks": show_tasks}[what]()
+    elif what == "all":
+        raise UserError(
+            f"--show {show}: say of what: paribus list objectives --show NAME, or paribus list tasks --show NAME"
+        )
+    else:
+        from paribus.cli.examples import show_objective, show_task
+
+        show_task(show) if what == "tasks" else show_objective(show, corpus)
 
 
 @app.command("export")

@@ -7,10 +7,12 @@ from typing import get_args
 
 from paribus.errors import UserError
 from paribus.study import spec
+from paribus.study.architecture import RULES, Model
 from paribus.study.problems import printable
 from paribus.study.reading import TEMPLATE, builtin_names, load_study
 
-_SWITCHES = ("input_attention", "parameters", "memory", "position", "init")
+_SWITCHES = ("parameters", "memory", "position", "mixer", "activation", "norm", "init")
+_VALUES = {"input_attention": RULES} | {field: get_args(Model.model_fields[field].annotation) for field in _SWITCHES}
 
 
 def write_template(file: Path) -> None:
@@ -36,17 +38,38 @@ def show_builtin() -> None:
     for name in builtin_names():
         study = load_study(name)
         print(f"  {name}")
-        _wrapped(study.question, 4)
+        wrapped(study.question, 4)
         size = f"{len(study.arm)} arms, {len(study.seed_list)} seeds, {len(study.claim)} claims"
-        _wrapped(f"{size}; {study.training.tokens:,} tokens a trial: {', '.join(study.arm)}", 4)
+        wrapped(f"{size}; {study.training.tokens:,} tokens a trial: {', '.join(study.arm)}", 4)
     print("\nModel fields (all fields: paribus schema)")
-    for field in _SWITCHES:
-        _wrapped(f"{field}: {', '.join(get_args(spec.Model.model_fields[field].annotation))}", 2)
+    for field, values in _VALUES.items():
+        wrapped(f"{field}: {', '.join(values)}", 2)
+    print()
+    show_objectives()
     print("\nCorpora")
-    _wrapped(spec.Data.model_fields["corpus"].description or "", 2)
+    wrapped(spec.Data.model_fields["corpus"].description or "", 2)
+    print()
+    show_tasks()
 
 
-def _wrapped(text: str, indent: int) -> None:
+def show_objectives() -> None:
+    """Print every objective in a line."""
+    print("Objectives (an example: paribus list objectives --show NAME)")
+    for name, says in spec.OBJECTIVES.items():
+        wrapped(f"{name}: {says}", 2)
+
+
+def show_tasks() -> None:
+    """Print every generated task in a line or two."""
+    from paribus.data.tasks import TASKS
+
+    print('Tasks, as data.corpus = "task:NAME" (an example: paribus list tasks --show NAME)')
+    for name, task in TASKS.items():
+        wrapped(f"{name}: {task.says}", 2)
+
+
+def wrapped(text: str, indent: int) -> None:
+    """Print a paragraph no wider than the terminal, from the second line on further in."""
     width = min(shutil.get_terminal_size().columns, 100)
     margin = " " * indent
     print(

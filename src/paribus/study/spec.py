@@ -76,7 +76,7 @@ class Data(Section):
         named = ("auto", "bpe", "bytes", "words")
         if self.tokenizer not in named and not self.tokenizer.endswith(".json"):
             near = nearest_of(self.tokenizer, named)
-            mend = f"; did you mean \"{near}\"?" if near else ""
+            mend = f'; did you mean "{near}"?' if near else ""
             raise ValueError(
                 f'tokenizer = "{self.tokenizer}": should be one of {", ".join(named)}, or the path of a tokenizer.json{mend}'
             )
@@ -92,6 +92,15 @@ class Data(Section):
 
 
 ObjectiveName = Literal["lm", "prefix_lm", "span_corruption", "mlm", "ul2", "pairs"]
+OBJECTIVES: dict[str, str] = {
+    "lm": "the plain language model: the input is empty, the whole window is target",
+    "prefix_lm": "a window is cut in two: the first part is input, the second target",
+    "span_corruption": "T5 (arXiv 1910.10683): spans are cut out of the input and are the target",
+    "mlm": "BERT (arXiv 1810.04805): masked tokens are predicted in place; there is no target side",
+    "ul2": "UL2 (arXiv 2205.05131): a mixture of denoisers, each announced by its mode",
+    "pairs": "supervised: each document has an input and a target of its own",
+}
+"""Every objective in a line."""
 Denoiser = Literal["R", "S", "X"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Spans = Annotated[float, Field(ge=1)]
@@ -105,10 +114,7 @@ class Objective(Section):
     """How text becomes pairs of input and target."""
 
     name: ObjectiveName = "prefix_lm"
-    """`lm`: the input is empty and the whole window is target. `prefix_lm`: a window is cut in two; the model reads the first
-    part and predicts the second. `span_corruption`: spans are cut out of the input and are the target (T5, arXiv 1910.10683).
-    `mlm`: masked tokens are predicted in place, without a target side (BERT, arXiv 1810.04805). `ul2`: a mixture of denoisers
-    (arXiv 2205.05131). `pairs`: each document has an input and a target of its own."""
+    """What is input and what is target; `paribus list objectives` says what each does, and shows an example."""
     loss_on: Literal["target", "all"] = "target"
     """`all` adds the input's own next-token loss; legal only where the input sees nothing ahead (causal)."""
     input_loss_weight: PositiveFloat = 1.0
