@@ -22,7 +22,8 @@ from paribus.report.figures import (
 from paribus.report.measured import LOSSES, charted, main_loss, objectives
 from paribus.report.metrics import Metric
 from paribus.report.numbers import grouped
-from paribus.report.reading import Score, StudyRecord, Trial, Weight
+from paribus.report.reading import StudyRecord, Trial
+from paribus.report.scores import Score, Weight
 from paribus.report.tables import length_text
 
 MOST_SPLITS = 8
@@ -80,13 +81,12 @@ def _range(lengths: Sequence[int]) -> str:
 
 def _pooled(lengths: Sequence[int], weights: Mapping[int, Weight], metric: Metric) -> Scorer:
     """A trial's score over all test windows of these lengths of input: each weighs as the metric's denominator says."""
-    unit = {"bits_per_byte": "bytes", "exact_match": "windows"}.get(metric.name, "tokens")
 
     def score(trial: Trial) -> float | None:
         total, whole = 0.0, 0
         for length in lengths:
             value = trial.by_split[length].get(metric.name) if length in trial.by_split else None
-            weight = getattr(weights[length], unit) if length in weights else 1
+            weight = getattr(weights[length], metric.weight) if length in weights else 1
             if value is not None:
                 total, whole = total + value * weight, whole + weight
         return total / whole if whole else None

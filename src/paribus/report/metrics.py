@@ -6,6 +6,7 @@ Accuracies are shown as shares from 0 to 1, in the unit in which the study file 
 from typing import NamedTuple
 
 from paribus.errors import StudyError
+from paribus.statistics.intervals import METRICS as RATIOS
 
 
 class Metric(NamedTuple):
@@ -15,7 +16,16 @@ class Metric(NamedTuple):
     quantity: str
     """What is measured, in the middle of a sentence."""
     unit: str
-    higher_is_better: bool = False
+
+    @property
+    def higher_is_better(self) -> bool:
+        """As it is judged."""
+        return RATIOS[self.name].more_is_better
+
+    @property
+    def weight(self) -> str:
+        """What scores of parts of the test set weigh by: `tokens`, `bytes` or `windows`."""
+        return RATIOS[self.name].denominator or "windows"
 
     @property
     def label(self) -> str:
@@ -55,8 +65,8 @@ METRICS = {
     for metric in (
         Metric("bits_per_byte", "test loss", "bits per byte"),
         Metric("nats_per_token", "test loss", "nats per token"),
-        Metric("token_accuracy", "token accuracy", "share of target tokens", True),
-        Metric("exact_match", "exact match", "share of whole targets", True),
+        Metric("token_accuracy", "token accuracy", "share of target tokens"),
+        Metric("exact_match", "exact match", "share of whole targets"),
     )
 }
 

@@ -6,46 +6,18 @@ unfinished, a claim without a verdict is not judged yet. Only the study and its 
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from paribus.errors import StudyError
 from paribus.files import read_json
 from paribus.report.metrics import metric_of
+from paribus.report.scores import Arrays, Score, Weight, arrays_of, by_length, score_of, weights_of
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Score:
-    """Loss and accuracy on what was to be predicted; accuracies are shares, None where none were kept."""
-
-    nats_per_token: float
-    bits_per_byte: float
-    token_accuracy: float | None = None
-    exact_match: float | None = None
-
-    def get(self, metric: str) -> float | None:
-        """The value of one of `METRICS`."""
-        value: float | None = getattr(self, metric)
-        return value
-
-
-@dataclass(frozen=True)
-class Weight:
-    """How much of the test set has one length of input."""
-
-    windows: int
-    tokens: int
-    """Tokens that are predicted."""
-    bytes: int
-    """Bytes of these."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +176,7 @@ def read_study(directory: Path) -> StudyRecord:
             )
     study, plan = _object(directory / "study.json"), _object(directory / "plan.json")
     audit, verdicts = _object(directory / "audit.json"), _object(directory / "verdicts.json")
-    windows, documents, weights = _test_windows(directory / "test_windows.safetensors")
+    windows = arrays_of(directory / "test_windows.safetensors", ("document", "split", "tokens", "bytes"))
     squares = _object(directory / "visibility.json")
     try:
         judged = verdicts.get("claims") or []
@@ -212,7 +184,7 @@ def read_study(directory: Path) -> StudyRecord:
             _claim(claim, judged[index] if index < len(judged) else None) for index, claim in enumerate(plan["claims"])
         )
         trials = tuple(
-            _trial(directory / "trials" / trial["id"], trial["id"], trial["arm"], trial["seed"])
+            _trial(directory / "trials" / trial["id"], trial["id"], trial["arm"], trial["seed"], windows)
             for trial in plan["trials"]
         )
         audited = audit.get("arms") or {}
@@ -231,9 +203,9 @@ def read_study(directory: Path) -> StudyRecord:
             environment=_object(directory / "environment.json"),
             confidence=float(verdicts.get("confidence") or study.get("confidence") or 0.95),
             contrasts=int(verdicts.get("contrasts") or len(claims)),
-            test_windows=windows,
-            test_documents=documents,
-            test_weights=weights,
+            test_windows=int(windows["document"].size) if windows else None,
+            test_documents=int(np.unique(windows["document"]).size) if windows else None,
+            test_weights=weights_of(windows),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
@@ -271,17 +243,6 @@ def _lines(path: Path) -> list[Json]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _score(value: Mapping[str, Any] | None) -> Score | None:
-    """A score, or None where it is missing or not finite."""
-    if not value or value.get("nats_per_token") is None or value.get("bits_per_byte") is None:
-        return None
-    shares = (
-        None if (share := value.get(name)) is None else float(share) for name in ("token_accuracy", "exact_match")
-    )
-    score = Score(float(value["nats_per_token"]), float(value["bits_per_byte"]), *shares)
-    return score if math.isfinite(score.nats_per_token) and math.isfinite(score.bits_per_byte) else None
-
-
 def _arm(planned: Json, audited: Json, squares: Any, trials: tuple[Trial, ...]) -> Arm:
     said = (trial.result.get("off_distribution") for trial in trials if trial.arm == planned["name"])
     return Arm(
@@ -295,12 +256,14 @@ def _arm(planned: Json, audited: Json, squares: Any, trials: tuple[Trial, ...]) 
     )
 
 
-def _trial(folder: Path, identity: str, arm: str, seed: int) -> Trial:
+def _trial(folder: Path, identity: str, arm: str, seed: int, windows: Arrays) -> Trial:
     metrics, result = _lines(folder / "metrics.jsonl"), _object(folder / "result.json")
     test = result.get("test") or {}
-    splits = {int(split): _score(value) for split, value in (test.get("by_split") or {}).items()}
+    splits = {int(split): score_of(value) for split, value in (test.get("by_split") or {}).items()}
+    if test and not splits and windows:  # where every document has a length of its own
+        splits = by_length(arrays_of(folder / "test_losses.safetensors", ("nats",)), windows)
     points = [
-        (int(row.get("step", 0)), int(row.get("tokens", 0)), _score(row)) for row in _lines(folder / "curve.jsonl")
+        (int(row.get("step", 0)), int(row.get("tokens", 0)), score_of(row)) for row in _lines(folder / "curve.jsonl")
     ]
     return Trial(
         id=identity,
@@ -308,10 +271,10 @@ def _trial(folder: Path, identity: str, arm: str, seed: int) -> Trial:
         seed=int(seed),
         status=result.get("status") or ("unfinished" if metrics or points else "planned"),
         reason=result.get("reason"),
-        test=_score(test),
+        test=score_of(test),
         by_split={split: score for split, score in sorted(splits.items()) if score},
         by_window_factor={
-            float(factor): _score(value) or str(value.get("reason") or "there is no score")
+            float(factor): score_of(value) or str(value.get("reason") or "there is no score")
             for factor, value in sorted((test.get("by_window_factor") or {}).items(), key=lambda item: float(item[0]))
         },
         curve=tuple(CurvePoint(step, tokens, score) for step, tokens, score in points if score),
@@ -356,25 +319,3 @@ def _claim(planned: Json, judged: Json | None) -> Claim:
         under=planned.get("under"),
         verdict=verdict,
     )
-
-
-def _test_windows(path: Path) -> tuple[int | None, int | None, dict[int, Weight]]:
-    """Number of test windows and of the documents they come from, and the weight of each length of input."""
-    if not path.is_file():
-        return None, None, {}
-    try:
-        columns = load_file(path)
-        document, split = columns["document"], columns["split"]
-        weights = {
-            int(length): Weight(
-                int((split == length).sum()),
-                int(columns["tokens"][split == length].sum()),
-                int(columns["bytes"][split == length].sum()),
-            )
-            for length in np.unique(split)
-        }
-    except (OSError, SafetensorError, KeyError) as error:
-        raise StudyError(
-            f"{path}: cannot be read ({error}); delete it and run the study again, which resumes"
-        ) from error
-    return int(document.size), int(np.unique(document).size), weights

@@ -4,7 +4,6 @@ Choices that are the default in every arm go without saying; those that are not,
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from paribus.report.measured import SHARES, objectives, scored_on
 from paribus.report.numbers import MISSING, compact, grouped, listed, value_text
@@ -64,13 +63,9 @@ def _corpus(record: StudyRecord) -> str:
     splits = record.data.get("splits") or {}
     total = sum(split.get("bytes") or 0 for split in splits.values())
     text = f"{name}, {compact(total)}B of text" if total else name
-    left_out = max((documents_left_out(arm.audit) for arm in record.base_arms), default=0)
-    return f"{text}; {grouped(left_out)} documents left out" if left_out else text
-
-
-def documents_left_out(values: dict[str, Any]) -> int:
-    """Documents of the training split that fit no window of the objective."""
-    return int(values.get("documents_left_out") or 0)
+    left_out = max((int(arm.audit.get("documents_left_out") or 0) for arm in record.base_arms), default=0)
+    what = "pairs longer than the window" if "pairs" in objectives(record) else "documents too short"
+    return f"{text}; {grouped(left_out)} training {what} left out" if left_out else text
 
 
 def seed_text(seeds: Sequence[int]) -> str:

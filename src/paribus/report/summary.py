@@ -5,8 +5,9 @@ from typing import Any
 
 from paribus.report.measured import scored_on, tabled
 from paribus.report.numbers import mean, spread
-from paribus.report.reading import Claim, Score, StudyRecord
+from paribus.report.reading import Claim, StudyRecord
 from paribus.report.scope import SCOPE_NOTE
+from paribus.report.scores import Score
 from paribus.report.settings import command
 from paribus.report.tables import checks
 from paribus.report.wording import answer, cautions, contrasts, effect, estimand_text, lesson, repeat_remark, rule

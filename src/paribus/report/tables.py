@@ -18,7 +18,8 @@ from paribus.report.numbers import (
     spread,
     value_text,
 )
-from paribus.report.reading import Score, StudyRecord, Trial
+from paribus.report.reading import StudyRecord, Trial
+from paribus.report.scores import Score
 from paribus.report.wording import sentence
 
 STATUS = {"done": "done", "diverged": "diverged", "unfinished": "not finished", "planned": "not started"}
