@@ -190,6 +190,8 @@ class TrialRun:
                 "tokens": step.tokens,
                 "nats_per_token": score.nats_per_token,
                 "bits_per_byte": score.bits_per_byte,
+                "token_accuracy": score.token_accuracy,
+                "exact_match": score.exact_match,
             }
         )
         self.seconds["evaluation"] += time.perf_counter() - begin
