@@ -12,7 +12,9 @@ from paribus.data.store import Corpus, prepare
 from paribus.engines.study_run import check_directory, results, runtimes, train
 from paribus.engines.trial import Event
 from paribus.errors import AuditError
+from paribus.models.soundness import check_rules
 from paribus.report.build import build_report
+from paribus.report.visibility import own_squares
 from paribus.statistics.judge import judge
 from paribus.study import spec
 from paribus.study.audit import audit, complaints, recorded
@@ -52,8 +54,9 @@ class Outcome:
 
 
 def prepare_study(study: spec.Study, progress: Progress | None = None) -> Prepared:
-    """Plan the study, prepare its text (built once, then cached) and audit it. Trains nothing."""
+    """Plan the study, ask its own rules, prepare its text (built once, then cached) and audit it. Trains nothing."""
     plan = build_plan(study)
+    check_rules(plan)
     corpus = prepare(plan.data, progress)
     return Prepared(study, plan, corpus, audit(plan, corpus))
 
@@ -79,6 +82,8 @@ def run_study(
     files.write_json(out / "study.json", study.model_dump(mode="json"))
     files.write_json(out / "plan.json", ready.plan.to_dict())
     files.write_json(out / "audit.json", ready.audit)
+    if own := own_squares({arm.name: (arm.config.model, arm.config.objective.name) for arm in ready.plan.arms}):
+        files.write_json(out / "visibility.json", own)
     files.write_json(out / "data.json", ready.corpus.summary())
     ready.corpus.tokenizer.save(out / "tokenizer.json")
     runtime, workers = runtimes(out, ready.plan, ready.audit, workers, command)

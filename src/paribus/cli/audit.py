@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from paribus.cli.tables import printing, short, table
 from paribus.data.sources import Progress as Report
 from paribus.data.store import prepare
 from paribus.errors import AuditError
+from paribus.models.soundness import check_rules
 from paribus.study import spec
 from paribus.study.audit import audit, complaints
+from paribus.study.own_rules import readable, rule_name
 from paribus.study.plan import Plan, build_plan
 from paribus.study.problems import shown
 
@@ -33,18 +35,15 @@ All of the first seed.
 def show_audit(study: spec.Study, as_json: bool) -> None:
     """Prepare the study's text, audit its plan and print the result. Raises AuditError if the audit fails."""
     plan = build_plan(study)
+    check_rules(plan)
     with preparation() as report:
         corpus = prepare(plan.data, report)
     result = audit(plan, corpus)
     if as_json:
         print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))
     else:
-        console = Console(highlight=False)
-        with console.capture() as captured:
+        with printing() as console:
             print_audit(result, plan, study, console)
-        # Tables are padded to their width: right on a terminal, noise in a file.
-        text = captured.get()
-        print(text if console.is_terminal else "\n".join(line.rstrip() for line in text.splitlines()))
     found = complaints(result)
     if found:
         raise AuditError(f"the audit failed: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
@@ -75,7 +74,7 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
     console.print(Text(study.question, style="bold"))
     flops = sum(arms[trial.arm]["seeds"][str(trial.seed)]["train_flops"] for trial in plan.trials)
     console.print(
-        f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials, {_short(flops)} training FLOPs in all\n"
+        f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials, {short(flops)} training FLOPs in all\n"
     )
     console.print(_differences(arms))
     console.print(_costs(arms))
@@ -91,36 +90,27 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
         console.print("The audit passed: nothing undeclared differs, and all that must be equal is.")
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _differences(arms: Mapping[str, Any]) -> Table:
-    table = _table("What each arm changes of the base", "arm", "sets", "start", "batches")
+    made = table("What each arm changes of the base", "arm", "sets", "start", "batches")
     for name, arm in arms.items():
         sets = [f"{field} = {_value(value)}" for field, value in arm["differs"].items()]
         sets += [f"({field} follows: {_value(value)})" for field, value in arm["follows"].items()]
         start = arm["common_init"][:_HASH] if arm["common_parameters"] else "-"
         order = arm["data_order"][:_HASH]
-        table.add_row(Text(name), Text("\n".join(sets) or "nothing"), start, order)
-    return table
+        made.add_row(Text(name), Text("\n".join(sets) or "nothing"), start, order)
+    return made
 
 
 def _costs(arms: Mapping[str, Any]) -> Table:
-    table = _table("What each arm is and costs", "arm")
+    made = table("What each arm is and costs", "arm")
     for column in ("parameters", "total", "FLOPs", "seen", "with loss"):
-        table.add_column(column, justify="right", no_wrap=True)
+        made.add_column(column, justify="right", no_wrap=True)
     for name, arm in arms.items():
         row = [
-            _short(arm[key]) for key in ("parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens")
+            short(arm[key]) for key in ("parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens")
         ]
-        table.add_row(Text(name), *row)
-    return table
+        made.add_row(Text(name), *row)
+    return made
 
 
 def _checkpoints(arms: Mapping[str, Any]) -> Iterator[str]:
@@ -132,32 +122,25 @@ def _checkpoints(arms: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _claims(claims: list[dict[str, Any]]) -> Table:
-    table = _table("What each claim varies and holds", "claim", "differs in", "equal", "")
+    made = table("What each claim varies and holds", "claim", "differs in", "equal", "")
     for claim in claims:
         varies = [f"{field}{' (undeclared)' if field in claim['undeclared'] else ''}" for field in claim["varies"]]
         varies += [f"({field})" for field in claim["follows"]]
         holds = [_hold(hold) for hold in claim["holds"]]
-        table.add_row(
+        made.add_row(
             Text(f"{claim['arm']} against {claim['against']}"),
             Text("\n".join(varies) or "nothing"),
             Text("\n".join(holds) or "-"),
             Text("ok" if claim["passed"] else "FAILS", style="green" if claim["passed"] else "bold red"),
         )
-    return table
+    return made
 
 
 def _hold(hold: Mapping[str, Any]) -> str:
     if not hold["holds"]:
-        return f"{hold['quantity']}: {_short(hold['arm'])}, {_short(hold['against'])}"
+        return f"{hold['quantity']}: {short(hold['arm'])}, {short(hold['against'])}"
     return f"{hold['quantity']} (within {hold['tolerance']:.0%})" if hold["tolerance"] else str(hold["quantity"])
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else shown(value)
-
-
-def _short(count: int) -> str:
-    """A count to read: exact below ten million, then in millions, and FLOPs in powers of ten."""
-    if count < 10**7:
-        return f"{count:,}"
-    return f"{count / 1e6:,.4g}M" if count < 10**10 else f"{count:.3g}".replace("e+", "e")
+    return rule_name(value) if isinstance(value, str) else shown(readable(value))

@@ -114,7 +114,7 @@ def structure(
     for first in range(queries.start, queries.stop, BLOCK):
         query = torch.arange(first, min(first + BLOCK, queries.stop), device=device)[None, :, None]
         seen = rule(Place(head, layer, query, key, input_length, heads, 0, model.attention_window or 0))
-        seen = seen.expand(-1, query.shape[1], key.shape[2])
+        seen = seen & torch.ones(1, query.shape[1], len(keys), dtype=torch.bool, device=device)
         alive.append(seen.any(2, keepdim=True))
         # What lies beyond the last query or key is not there, so a block that is cut off is never full.
         strip = F.pad(seen, (0, width * BLOCK - len(keys), 0, BLOCK - query.shape[1])).view(-1, BLOCK, width, BLOCK)

@@ -1,6 +1,5 @@
 """Visibility rules from the user's own Python file, named in a study as `FILE.py:FUNCTION`."""
 
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,14 +8,7 @@ from typing import Any
 
 from paribus.errors import StudyError
 from paribus.study.architecture import OWN_RULE
-
-
-def content_hash(file: Path) -> str:
-    """16 hex digits of what the file holds. Raises StudyError if it cannot be read."""
-    try:
-        return hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
-    except OSError as error:
-        raise StudyError(f"{file}: the file of a visibility rule cannot be read: {error.strerror}") from error
+from paribus.study.own_rules import content_hash
 
 
 @lru_cache(maxsize=256)

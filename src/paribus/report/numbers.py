@@ -6,11 +6,10 @@ rounding no longer moves a bound across the margin.
 
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from paribus.report.reading import Claim
-from paribus.study.architecture import OWN_RULE
+from paribus.study.own_rules import rule_name
 
 MISSING = "–"
 
@@ -93,12 +92,6 @@ def value_text(value: Any) -> str:
             return ", ".join(value_text(item) for item in value)
         case _:
             return rule_name(str(value))
-
-
-def rule_name(rule: str) -> str:
-    """A visibility rule as its author knows it: of `FILE.py:FUNCTION#HASH` neither the folder nor the hash."""
-    own = OWN_RULE.fullmatch(rule)
-    return f"{PurePath(own['file']).name}:{own['function']}" if own else rule
 
 
 def assigned(name: str, value: Any) -> str:

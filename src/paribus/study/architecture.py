@@ -121,8 +121,9 @@ class Model(Section):
 
     @property
     def looks_back(self) -> bool:
-        """Whether no input position sees a later one, as far as the names of the rules tell (own rules are asked elsewhere)."""
-        return all(rule in LOOK_BACK for rule in self.rules)
+        """Whether no input position sees a later one, as far as the names of the rules tell; rules from files are asked before
+        anything is trained."""
+        return all(rule in LOOK_BACK or OWN_RULE.fullmatch(rule) for rule in self.rules)
 
     @property
     def query_heads(self) -> int:

@@ -14,6 +14,7 @@ from paribus.study import spec
 from paribus.study.arms import resolve, value_of
 from paribus.study.checks import check_study
 from paribus.study.fields import SECTIONS, flatten, variable_fields
+from paribus.study.own_rules import readable, rule_name
 from paribus.study.problems import shown
 from paribus.study.sharing import shared_sections
 
@@ -163,7 +164,7 @@ def _repeated(study: spec.Study, arms: Mapping[str, Arm], name: str, field: str,
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else shown(value)
+    return rule_name(value) if isinstance(value, str) else shown(readable(value))
 
 
 def trial_id(arm: Arm, seed: int) -> str:
