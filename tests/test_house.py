@@ -17,6 +17,7 @@ ORDER = [
     ("study.audit",),
     ("training",),
     ("evaluation",),
+    ("generation",),
     ("engines",),
     ("statistics",),
     ("report",),

@@ -8,7 +8,6 @@ a task is, and every setting that changes the tokens of the text; special tokens
 
 import errno
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -26,12 +25,13 @@ import tokenizers
 from filelock import FileLock
 
 from paribus.data.building import build
+from paribus.data.rendering import render
 from paribus.data.sources import Progress, Source, content_hash, find_source, silent
 from paribus.data.specials import Specials
 from paribus.data.splits import SPLITS, SplitName
 from paribus.data.tables import columns_of
 from paribus.data.tasks import TaskSource, find_task
-from paribus.data.tokenizer import END, Tokenizer
+from paribus.data.tokenizer import Tokenizer
 from paribus.errors import DataError
 from paribus.files import read_json, write_json
 from paribus.study.spec import Data
@@ -97,13 +97,7 @@ class Corpus:
 
     def render(self, ids: Iterable[int]) -> str:
         """Text of token ids, with ends and special tokens by name, such as `<|mask|>`."""
-        names = {self.tokenizer.end: END}
-        names |= {self.text_vocabulary + place: name for place, name in enumerate(self.specials.names())}
-        parts = []
-        for special, run in itertools.groupby(map(int, ids), key=names.__contains__):
-            numbers = list(run)
-            parts += [names[number] for number in numbers] if special else [self.tokenizer.decode(numbers)]
-        return self.tokenizer.joint.join(parts)
+        return render(ids, self.tokenizer, self.specials)
 
     def split(self, name: SplitName) -> Split:
         """Map one split into memory."""

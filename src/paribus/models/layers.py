@@ -131,7 +131,7 @@ class Attention(nn.Module):
         return rotate(key, rotary), value
 
     def kept(self, own: Past, present: Tensor | None) -> Past:
-        """What to keep of the entries `own` for later queries; `present` (B, T): False at empty positions, None if there are none."""
+        """What to keep of the entries `own` for later queries; `present` (B, T) is False at empty positions, None without any."""
         return linear_state(own, present) if self.linear else own
 
     def added(self, before: Past | None, own: Past) -> Past:
