@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +178,25 @@ def test_layers_of_a_list_each_have_their_own_rule() -> None:
     model = small_model(input_attention=["bidirectional", "causal", "forward_backward_layers"])
     for layer, rule in enumerate(["bidirectional", "causal", "causal"]):  # an even layer of alternating ones looks back
         assert torch.equal(square_mask(model, layer, 5, 3), square_mask(small_model(input_attention=rule), 0, 5, 3))
+
+
+@pytest.mark.parametrize("memory", ["every_layer", "final_layer", "cross_attention"])
+def test_a_rule_that_counts_positions_counts_from_the_first_token_of_a_padded_input(
+    memory: str, tmp_path: Path
+) -> None:
+    """A rule of one's own: everybody sees the input's first token, its last one, and itself."""
+    file = tmp_path / "ends.py"
+    file.write_text(
+        "import torch\n"
+        "def ends(at):\n"
+        "    seen = (at.key == 0) | (at.key == at.input_length - 1) | (at.key == at.query)\n"
+        "    return torch.where(at.query < at.input_length, seen & at.in_input, at.key <= at.query)\n"
+    )
+    arm = scrambled(small_model(input_attention=f"{file}:ends", memory=memory))
+    source, target, padding = tokens(2, 8), tokens(2, 4, seed=1), torch.tensor([3, 0])
+    together = arm(source, target, padding)
+    assert torch.allclose(together[:1], arm(source[:1, 3:], target[:1]), atol=1e-4)
+    assert torch.allclose(together[1:], arm(source[1:], target[1:]), atol=1e-4)
 
 
 def test_which_rules_are_drawn_per_sequence() -> None:
