@@ -298,3 +298,63 @@ def test_an_audit_does_not_touch_the_random_state(folder: Path, corpus: Corpus) 
     audit(plan_of(folder), corpus)
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+NAMES = ("lm", "prefix_lm", "span_corruption", "mlm", "ul2")
+
+
+def test_arms_of_any_objective_cost_what_their_own_pairs_cost(folder: Path) -> None:
+    arms = {name: {"objective": {"name": name}} for name in NAMES}
+    claims = [
+        {**CLAIM, "arm": "mlm", "against": "prefix_lm", "hold": ["parameters"]},
+        {**CLAIM, "arm": "span_corruption", "against": "prefix_lm", "hold": ["loss_tokens"]},
+    ]
+    plan = plan_of(folder, vary=["objective.name"], arm=arms, claim=claims)
+    corpus = prepare(plan.data)
+    result = audit(plan, corpus)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    for arm in plan.arms:
+        config, counted = arm.config, result["arms"][arm.name]["seeds"]["0"]
+        batches = TrainingBatches(corpus, config.data, config.objective, config.training.batch, 0)
+        read = [batches.at(step) for step in range(batches.steps(config.training.tokens))]
+        interface = interface_of(config, corpus.vocabulary)
+        assert counted["loss_tokens"] == sum(batch.loss_tokens for batch in read)
+        assert counted["seen_tokens"] == sum(batch.seen_tokens for batch in read)
+        assert counted["train_flops"] == sum(
+            training_flops(config.model, interface, batch.input.shape[1], int(tokens))
+            for batch in read
+            for tokens in (batch.labels >= 0).sum(1)
+        )
+    masks, spans = result["claims"]
+    assert masks["passed"]
+    assert not masks["same_data"]  # declared: another objective reads other pairs
+    assert any("must hold loss_tokens equal" in fault for fault in spans["faults"])
+    off = {name for name in NAMES if result["arms"][name]["off_distribution"]}
+    assert off == {"span_corruption", "mlm"}
+    undeclared = plan_of(folder, vary=["objective.name", "model.layers"], arm=arms, claim=[claims[0] | {"vary": []}])
+    assert audit(undeclared, corpus)["claims"][0]["undeclared"] == ["objective.name"]
+
+
+def test_pairs_cost_what_they_hold_without_padding(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    lengths = np.random.default_rng(0).integers(1, 40, size=(300, 2)).tolist()
+    rows = [{"input": f"{n}" + "a" * one, "target": "b" * two} for n, (one, two) in enumerate(lengths)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"corpus": str(path), "tokenizer": "bytes", "window": 48}
+    plan = plan_of(folder, data=data, objective={"name": "pairs"}, arm=NARROW)
+    corpus = prepare(plan.data)
+    result = audit(plan, corpus)
+    assert result["passed"]
+    assert result["claims"][0]["same_data"]
+    split = corpus.split("train")
+    assert result["arms"]["gpt"]["documents_left_out"] == int((split.lengths > 48).sum()) > 0
+    config = plan.arm("unilm").config
+    batches = TrainingBatches(corpus, config.data, config.objective, 4, 0)
+    assert split.cuts is not None
+    flops = 0
+    for step in range(batches.steps(config.training.tokens)):
+        for document in batches.at(step).documents:
+            S = int(split.cuts[document])
+            T = int(split.lengths[document]) - S
+            flops += training_flops(config.model, interface_of(config, corpus.vocabulary), S, T)
+    assert result["arms"]["unilm"]["seeds"]["0"]["train_flops"] == flops
