@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from paribus.models import attention_cost, linear_attention
 from paribus.models.attention_cost import CLOSED_FORMS, Flops, counted_pairs, input_pairs
@@ -30,34 +29,10 @@ from paribus.models.loss import summed_loss
 from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import DRAWN, RULES, dense_mask
 from paribus.study.architecture import Model
+from products import CountProducts
 from settings import Case, cases, interface, over_the_grid, scrambled, small_model, tokens
 
 CHUNK = 3
-
-
-class CountProducts(TorchDispatchMode):
-    """Adds up 2nkm of every matrix product that is dispatched; those of activations with each other, attention's, apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.matrices = self.attention = 0
-
-    @property
-    def flops(self) -> int:
-        return self.matrices + self.attention
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        out = function(*args, **(kwargs or {}))
-        name = function.overloadpacket.__name__
-        assert "attention" not in name, "a fused kernel multiplies unseen"
-        if name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"):
-            a, b = args[-2:]
-            flops = 2 * a.numel() * (b.shape[-1] if b.ndim > 1 else 1)
-            if b.ndim == 3:
-                self.attention += flops
-            else:
-                self.matrices += flops
-        return out
 
 
 @pytest.fixture(autouse=True)

@@ -205,6 +205,32 @@ def list_(
         show_task(show) if what == "tasks" else show_objective(show, corpus)
 
 
+@app.command()
+def generate(
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's directory, or DIR:ARM.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to continue, to answer, or to fill in (<|mask|>).")],
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, max=1_000_000, help="New tokens, at most; 128 by default.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="0 takes the most probable token; 1 draws as the model predicts.")
+    ] = 0.0,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the K most probable tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", help="Draw from the fewest tokens with probability P together.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text. May be given again.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn.")] = 0,
+    count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Texts to draw, as one batch.")] = 1,
+) -> None:
+    """Generate text with a finished trial's model, in the form it was trained on. An mlm arm fills each <|mask|>."""
+    from paribus.cli.generate import Wanted, show_generation
+
+    show_generation(trial, text, Wanted(max_tokens, temperature, top_k, top_p, stop or [], seed, count))
+
+
 @app.command("export")
 def export_(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's directory, or DIR:ARM.")],
