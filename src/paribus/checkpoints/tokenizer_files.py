@@ -3,6 +3,7 @@
 Special tokens are found in text there, as its users expect; here text that spells one is text.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, specials: Specials, long
 
     `longest`: tokens that the model reads at most. Raises UserError where the special tokens would get other ids.
     """
-    made = tokenizers.Tokenizer.from_str(tokenizer.bpe.to_str())
+    # What a tokenizer from elsewhere puts around a text ([CLS], <s>) no arm has seen.
+    made = tokenizers.Tokenizer.from_str(json.dumps({**json.loads(tokenizer.bpe.to_str()), "post_processor": None}))
     names = specials.names()
     made.add_special_tokens(names)
     ids = [made.token_to_id(name) for name in names]
