@@ -20,7 +20,7 @@ from paribus.report.figures import (
     reference,
     reference_of,
 )
-from paribus.report.measured import charted
+from paribus.report.measured import charted, objectives
 from paribus.report.metrics import Metric
 from paribus.report.reading import StudyRecord, Trial
 
@@ -200,7 +200,8 @@ def training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     return Chart(
         "training",
         "Training loss of every trial",
-        "Mean over stretches of steps, one line per trial. A cross marks where a trial diverged or has stopped so far.",
+        "Mean over stretches of steps, one line per trial. A cross marks where a trial diverged or has stopped so far."
+        + (" Under different objectives these are losses of different things." if len(objectives(record)) > 1 else ""),
         (("All trials", spec),),
     )
 

@@ -89,7 +89,7 @@ def _claim(record: StudyRecord, claim: Claim) -> Iterable[str]:
     yield f"- {verdict.seeds} seeds: {', '.join(signed(gain, digits) for gain in verdict.per_seed) or 'none'}"
     yield f"- {plain(estimand_text(claim))}"
     for name, why in cautions(record, claim.arm, claim.against):
-        yield f"- {plain(name)} is scored off its training distribution: {plain(why)}"
+        yield f"- {plain(name)} is scored off its training distribution. {plain(why)}"
     if verdict.note:
         yield f"- {plain(verdict.note)}"
     yield ""

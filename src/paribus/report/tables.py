@@ -18,12 +18,16 @@ from paribus.report.numbers import (
     spread,
     value_text,
 )
-from paribus.report.reading import StudyRecord, Trial
+from paribus.report.reading import Arm, Json, StudyRecord, Trial
 from paribus.report.scores import Score
 from paribus.report.wording import sentence
 
 STATUS = {"done": "done", "diverged": "diverged", "unfinished": "not finished", "planned": "not started"}
 _HASH = 10
+STARTS = ("model.init", "model.start_from")
+"""Fields that decide where the parameters that arms share start."""
+READS = ("objective", "training.tokens", "training.batch")
+"""Sections and fields that decide which batches are read."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,8 @@ def contrasts_table(record: StudyRecord) -> Table | None:
                 Cell(", ".join(claim.get("varies") or []) or "nothing"),
                 Cell(", ".join(undeclared) or "nothing", "bad" if undeclared else ""),
                 Cell("; ".join(map(_hold, holds)) or "nothing declared", "bad" if broken else ""),
-                _yes(claim.get("same_start")),
-                _yes(claim.get("same_data")),
+                _yes(claim.get("same_start"), _declared(claim, STARTS)),
+                _yes(claim.get("same_data"), _declared(claim, READS)),
                 Cell("passed", "good") if claim.get("passed") else Cell("broken", "bad"),
             )
         )
@@ -233,8 +237,16 @@ def contrasts_table(record: StudyRecord) -> Table | None:
     return Table("What differs between the arms of each claim", columns, tuple(rows))
 
 
-def _yes(value: bool | None) -> Cell:
-    return Cell(MISSING) if value is None else Cell("yes", "good") if value else Cell("no", "bad")
+def _yes(value: bool | None, declared: bool) -> Cell:
+    if value is None:
+        return Cell(MISSING)
+    return Cell("yes", "good") if value else Cell("no, as declared") if declared else Cell("no", "bad")
+
+
+def _declared(claim: Json, fields: Iterable[str]) -> bool:
+    """Whether a claim's arms differ, as declared, in one of these fields or sections."""
+    declared = set(claim.get("varies") or []) - set(claim.get("undeclared") or [])
+    return any(name == field or name.startswith(f"{field}.") for name in declared for field in fields)
 
 
 def _hold(hold: dict[str, Any]) -> str:
@@ -261,7 +273,7 @@ def trials_table(record: StudyRecord) -> Table:
                     *(number(fixed(trial.test.get(metric.name) if trial.test else None, 4)) for metric in metrics),
                     number(grouped(trial.result.get("steps"))),
                     number(duration(trial.training_seconds)),
-                    digest(trial.id),
+                    Cell(trial.id.rpartition("-")[2], "code", trial.id),
                     digest(trial.hashes.get("common_init")),
                     digest(trial.hashes.get("data_order")),
                     digest(trial.hashes.get("test_windows")),
@@ -298,19 +310,21 @@ def checks(record: StudyRecord) -> list[Check]:
     hashed, done = [t for t in record.trials if t.hashes], [t for t in record.trials if t.hashes and t.status == "done"]
     found: list[Check] = []
     if len(done) > 1:
-        inits = {arm.name: str((arm.config.get("model") or {}).get("init")) for arm in record.arms}
+        starts = {arm.name: _settings_of(arm, STARTS) for arm in record.arms}
+        reads = {arm.name: _settings_of(arm, READS) for arm in record.arms}
+        of_objective = " and one objective" if len(set(reads.values())) > 1 else ""
         found += [
             Check(
                 "Every trial was scored on the same test windows",
                 _one_each((0, trial.hashes.get("test_windows")) for trial in done),
             ),
             Check(
-                "Trials of one seed read the same batches in the same order, whatever the arm",
-                _one_each((trial.seed, trial.hashes.get("data_order")) for trial in done),
+                f"Trials of one seed{of_objective} read the same batches in the same order, whatever the arm",
+                _one_each(((trial.seed, reads.get(trial.arm)), trial.hashes.get("data_order")) for trial in done),
             ),
             Check(
                 "Trials of one seed and one initialisation start from the same values in all parameters that arms share",
-                _one_each(((trial.seed, inits.get(trial.arm)), trial.hashes.get("common_init")) for trial in hashed),
+                _one_each(((trial.seed, starts.get(trial.arm)), trial.hashes.get("common_init")) for trial in hashed),
             ),
         ]
     if recorded := record.audit.get("recorded"):
@@ -318,6 +332,17 @@ def checks(record: StudyRecord) -> list[Check]:
         says = f"What {recorded.get('trials')} trials recorded is what the audit counted before the run"
         found += [Check(str(text), False) for text in mismatches] or [Check(says, True)]
     return found
+
+
+def _settings_of(arm: Arm, fields: Iterable[str]) -> str:
+    """The values of these fields or sections in an arm, as one text."""
+    return repr(
+        [arm.section(section).get(name) if name else arm.section(section) for section, _, name in _parts(fields)]
+    )
+
+
+def _parts(fields: Iterable[str]) -> Iterable[tuple[str, str, str]]:
+    return (field.partition(".") for field in fields)
 
 
 def _one_each(pairs: Iterable[tuple[Any, Any]]) -> bool:

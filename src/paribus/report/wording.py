@@ -231,7 +231,7 @@ def answer(record: StudyRecord) -> Answer:
     sentences = [f"{measured[0].upper() + measured[1:] if measured.startswith('no ') else measured}."]
     sentences += [text for text in (lesson(first.claim), verdict.note or "") if text]
     sentences += [
-        f"{name} is scored off its training distribution: {why}"
+        f"{name} is scored off its training distribution. {why}"
         for name, why in cautions(record, first.claim.arm, first.claim.against)
     ]
     sentences += _others(pairs)
