@@ -280,6 +280,33 @@ def test_folders_that_are_none_are_told_in_one_line(tmp_path: Path) -> None:
         read_checkpoint(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_attention_heads": 0},
+        {"num_attention_heads": "many"},
+        {"num_attention_heads": [4, 4]},
+        {"head_dim": 7},
+        {"num_key_value_heads": 3},
+        {"hidden_size": -24},
+        {"num_hidden_layers": 10**9},
+        {"rms_norm_eps": 0},
+        {"rope_parameters": {"rope_theta": "big"}},
+    ],
+    ids=str,
+)
+def test_a_config_of_nonsense_is_told_in_one_line(
+    change: dict[str, Any], saved: dict[str, tuple[Path, torch.nn.Module]], tmp_path: Path
+) -> None:
+    folder = saved["llama"][0]
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(UserError) as caught:
+        read_checkpoint(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
 def study_of(folder: Path, other: Path | None, text: Path, vary: list[str]) -> Any:
     demands = read_checkpoint(str(folder)).demands
     arms: dict[str, Any] = {"one": {}, "two": {"model": {"input_attention": "bidirectional"}}}

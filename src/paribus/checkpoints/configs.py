@@ -148,6 +148,8 @@ def demanded(config: Mapping[str, Any], where: str) -> Json:
         return _READERS[family](config, where)
     except KeyError as error:
         raise UserError(f"{where}: {error.args[0]} is missing; a folder of save_pretrained has it") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{where}: holds a value that is no size of a model: {error}") from error
 
 
 def _refuse(where: str, field: str, value: Any, only: str) -> UserError:

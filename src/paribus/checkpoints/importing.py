@@ -59,7 +59,7 @@ def study_text(folder: str, file: str) -> str:
     arms, first, second, question = _ARMS[kind]
     heads = int(checkpoint.demands["heads"])
     if kind != "decoder" and heads % 2:
-        arms, second = arms.replace("forward_backward_heads", "forward_backward_layers"), second
+        arms = arms.replace("forward_backward_heads", "forward_backward_layers").replace("heads look", "layers look")
     return f"""\
 # A study of a checkpoint ({checkpoint.family}, {checkpoint.vocabulary:,} token ids): all arms start from its weights.
 # It runs as it stands. Look first, then run:
@@ -76,16 +76,16 @@ seeds    = 3
 
 [data]
 corpus = "stdlib"          # or your own text: a file or a folder of txt, jsonl, csv, tsv or parquet
-tokenizer = {_toml(str(tokenizer_file))}   # the checkpoint's own: its weights know these ids alone
-{_specials(checkpoint, tokenizer, kind)}window = {_window(checkpoint)}               # tokens per example
+# The checkpoint's own: its weights know these ids alone.
+tokenizer = {_toml(str(tokenizer_file))}
+{_specials(checkpoint, tokenizer, kind)}window = {_window(checkpoint):<17} # tokens per example, input and target together
 
 [objective]
 name = "{_OBJECTIVE[kind]}"
 
 [model]
 start_from = {_toml(str(path))}
-# What the checkpoint demands, from its config.json. input_attention, parameters and memory are free in a decoder:
-# separate stacks start as clones, and cross-attention as `init` says.
+# What the checkpoint demands, from its config.json.{_free(kind)}
 {_fields(checkpoint)}
 [training]
 tokens = "300k"            # per trial
@@ -103,6 +103,15 @@ margin = 0.02              # the smallest difference that would matter, in the m
 """
 
 
+def _free(kind: str) -> str:
+    if kind != "decoder":
+        return " input_attention is free."
+    return (
+        " input_attention, parameters and memory are free:\n"
+        "# separate stacks start as clones of the checkpoint's, and cross-attention as `init` says."
+    )
+
+
 def _fields(checkpoint: Checkpoint) -> str:
     return "".join(f"{name} = {_toml(value)}\n" for name, value in checkpoint.demands.items())
 
@@ -118,7 +127,7 @@ def _specials(checkpoint: Checkpoint, tokenizer: Tokenizer, kind: str) -> str:
     needs = {"decoder": 0, "encoder": 2, "encoder_decoder": 32}[kind]
     if spare <= needs:
         return ""
-    return f"special_tokens = {spare}      # rows of the embedding above the tokenizer's ids\n"
+    return f"special_tokens = {spare:<9} # rows of the embedding above the tokenizer's ids\n"
 
 
 def _window(checkpoint: Checkpoint) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -80,7 +81,11 @@ def _read(path: Path, stamps: tuple[tuple[int, int], ...]) -> Checkpoint:
     if family == "t5":  # whose configuration says tied of every model
         head = theirs.get("lm_head.weight")
         demands["tie_embeddings"] = head is None or torch.equal(head, theirs["shared.weight"])
-    model = Model.model_validate(demands)
+    try:
+        model = Model.model_validate(demands)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"{name}/config.json: no arm can be such a model: {fault}") from error
     types = theirs.get("bert.embeddings.token_type_embeddings.weight")
     if types is not None:
         table = "bert.embeddings.position_embeddings.weight"
@@ -90,6 +95,8 @@ def _read(path: Path, stamps: tuple[tuple[int, int], ...]) -> Checkpoint:
         values = layouts.to_ours(parts, theirs)
     except KeyError as error:
         raise UserError(f"{name}: has no tensor {error.args[0]}; it is no whole {family} model") from error
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise UserError(f"{name}: its tensors do not have the shapes that its config.json says") from error
     return Checkpoint(name, family, demands, values, values_hash(values.items()))
 
 
