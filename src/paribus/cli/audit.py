@@ -80,7 +80,7 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
     console.print(_costs(arms))
     console.print(_LEGEND)
     for line in _checkpoints(arms):
-        console.print(Text(line))
+        console.print(Text(f"{line}\n"))
     if result["claims"]:
         console.print(_claims(result["claims"]))
     if found := complaints(result):
