@@ -211,7 +211,7 @@ def cases(
     if not target:
         fixed = {"parameters": "shared", "memory": "every_layer", **fixed}
     model = draw(models(**fixed))
-    source = inputs if isinstance(inputs, int) else draw(inputs or st.integers(0, 6))
+    source = inputs if isinstance(inputs, int) else draw(st.integers(0, 6) if inputs is None else inputs)
     if not target:
         source = max(source, 1)
     looks_back = all(rule in LOOK_BACK for rule in model.rules)

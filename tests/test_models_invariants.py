@@ -23,21 +23,17 @@ from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import sees_ahead
 from paribus.study.architecture import LOOK_BACK, RULES, Model
 from settings import (
-    GRID,
     VOCABULARY,
     Case,
     cases,
     interface,
     models,
-    named,
     over_the_grid,
     scrambled,
     small_model,
     start,
     tokens,
 )
-
-every_setting = pytest.mark.parametrize("setting", GRID, ids=named)
 
 # Sums of float32 in another order differ by about 1e-7 of what is summed. So results are compared to 1e-5 of the largest logit or
 # of 1. The random gains, which run to 3, make logits of up to 100; those that training starts from are below 1.
@@ -341,9 +337,11 @@ def test_in_bfloat16_every_model_trains_and_says_much_the_same(case: Case) -> No
     exact, rough = (start(case.model, outside=case.outside) for _ in range(2))
     rough.compute_in(torch.bfloat16)
     with case.computing():
-        ours, theirs = outputs(rough, case), outputs(exact, case)
+        ours = outputs(rough, case)
         sum(logits.square().sum() for logits in ours).backward()  # type: ignore[union-attr]
-    for a, b in zip(ours, theirs, strict=True):
+        with torch.no_grad():
+            theirs = outputs(exact, case)
+    for a, b in zip((logits.detach() for logits in ours), theirs, strict=True):
         assert (a - b).abs().max() < 0.1 * max(1.0, float(b.abs().max()))
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in rough.parameters())
 

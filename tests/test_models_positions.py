@@ -123,6 +123,13 @@ def test_pairs_longer_than_any_in_training_can_be_read_unless_positions_are_a_ta
     assert torch.allclose(whole[:, :9], arm(source, target[:, :9]), atol=1e-4)
 
 
+def test_a_padded_batch_ends_where_its_longest_sequence_meets_the_end_of_the_table() -> None:
+    arm, target = scrambled(small_model(position="learned")), tokens(2, POSITIONS - 4)
+    assert arm(tokens(2, 7), target, torch.tensor([3, 5])).isfinite().all()
+    with pytest.raises(UserError, match=f"^learned positions end at {POSITIONS}, and {POSITIONS + 1} are needed"):
+        arm(tokens(2, 7), target, torch.tensor([2, 5]))
+
+
 def test_a_table_of_learned_positions_can_be_longer_than_the_windows() -> None:
     arm = scrambled(small_model(position="learned", positions=2 * POSITIONS))
     assert arm(tokens(1, POSITIONS), tokens(1, POSITIONS)).isfinite().all()

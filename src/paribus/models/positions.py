@@ -110,7 +110,7 @@ class AddedPositions(nn.Module):
     def forward(self, start: int, length: int, padding: Tensor | None) -> Tensor:
         """What positions start .. start + length - 1 add: (length, D), or with padding (B,) before each, (B, length, D).
 
-        Raises UserError beyond the end of a learned table; empty positions after a padded sequence may lie there.
+        Raises UserError where any sequence reaches beyond the end of a learned table.
         """
         device = self.weight.device if self.learned else None if padding is None else padding.device
         places = torch.arange(start, start + length, device=device)
@@ -118,10 +118,10 @@ class AddedPositions(nn.Module):
             places = (places - padding[:, None]).clamp(min=0)
         if not self.learned:
             return sinusoids(places, self.width)
-        rows = self.weight.shape[0]
-        if padding is not None:
-            places = places.clamp(max=rows - 1)
-        elif start + length > rows:
+        rows, needed = self.weight.shape[0], start + length
+        if needed > rows and padding is not None:
+            needed -= int(padding.min())
+        if needed > rows:
             mend = "set model.positions, or another model.position"
-            raise UserError(f"learned positions end at {rows}, and {start + length} are needed: {mend}")
+            raise UserError(f"learned positions end at {rows}, and {needed} are needed: {mend}")
         return self.weight[places]

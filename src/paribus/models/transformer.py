@@ -255,7 +255,7 @@ class Transformer(Typed):
     def states(
         self, input: Tensor, target: Tensor, padding: Tensor | None = None, seeds: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Both passes: states of input (B, S, D) where something is predicted from them, and of target (B, T, D) if there is one."""
+        """Both passes: states of input (B, S, D) where something is predicted from them, and of target (B, T, D) if any."""
         memory = self.prefill(input, padding, seeds)
         wanted = self.interface.input_loss and memory.states is not None
         of_input = self.finished(memory.states) if wanted and memory.states is not None else None
