@@ -30,7 +30,7 @@ from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import DRAWN, RULES, dense_mask
 from paribus.study.architecture import Model
 from products import CountProducts
-from settings import Case, cases, interface, over_the_grid, scrambled, small_model, tokens
+from settings import VOCABULARY, Case, cases, interface, over_the_grid, scrambled, small_model, tokens
 
 CHUNK = 3
 
@@ -111,20 +111,25 @@ def test_flops_are_those_of_every_product_dispatched_and_every_pair_allowed(case
 
 
 @over_the_grid(60)
-@given(cases(inputs=st.integers(0, 9)))
-def test_the_backward_pass_multiplies_twice_as_much_and_reaches_all_live_parameters(case: Case) -> None:
+@given(cases(inputs=st.integers(0, 9)), st.integers(1, 9))
+def test_the_backward_pass_multiplies_twice_as_much_and_reaches_all_live_parameters(case: Case, asked: int) -> None:
     model, s, t = case.model, case.input.shape[1], case.target.shape[1]
+    asked = min(asked, s)
     arm = case.arm()
     with CountProducts() as counted:
         total = torch.zeros(())
-        for states in arm.states(*alone(case)):
+        for states, number in zip(arm.states(*alone(case)), (asked, t), strict=True):
             if states is not None:
-                flat = states.flatten(0, 1)
-                ones = torch.ones(len(flat))
-                total = total + summed_loss(flat, *arm.output, ones.long(), ones)[0]
+                ones = torch.ones(number)
+                total = total + summed_loss(states.flatten(0, 1)[:number], *arm.output, ones.long(), ones)[0]
         total.backward()  # type: ignore[no-untyped-call]
-    assert training_cost(model, case.outside, s, t).executed == counted.flops
+    cost = training_cost(model, case.outside, s, t, asked)
+    assert cost.executed == counted.flops
+    assert training_flops(model, case.outside, s, t, asked) == cost.exact
     assert training_flops(model, case.outside, s, t) == 3 * forward_flops(model, case.outside, s, t)
+    unasked = 2 * model.width * (VOCABULARY + model.width * (model.prediction == "transformed"))
+    saved = 3 * (s - asked) * unasked if case.outside.input_loss else 0
+    assert training_flops(model, case.outside, s, t) - cost.exact == saved
     reached = sum(parameter.numel() for parameter in arm.parameters() if parameter.grad is not None)
     assert live_parameters(model, case.outside, reads_input=s > 0) == reached
     built = sum(parameter.numel() for parameter in arm.parameters())
@@ -175,8 +180,11 @@ def test_filling_a_mask_costs_one_pass_and_keeps_nothing(case: Case) -> None:
     with CountProducts() as counted, torch.no_grad():
         states, _ = arm.states(*alone(case))
         assert states is not None
-        arm.logits(states[:, :1])
-    assert fill_cost(case.model, case.outside, s).executed == counted.flops
+        arm.logits(states)
+    cost = fill_cost(case.model, case.outside, s)
+    assert cost.executed == counted.flops
+    for_one = 2 * case.model.width * (VOCABULARY + case.model.width * (case.model.prediction == "transformed"))
+    assert cost.exact == forward_flops(case.model, case.outside, s, 0) - (s - 1) * for_one
     assert kv_bytes(case.model, case.outside, s, 0) == (0, 0, 0)
 
 

@@ -16,8 +16,8 @@ from rich.text import Text
 from paribus.cli.audit import preparation
 from paribus.cli.tables import printing, short, table
 from paribus.data.store import prepare
-from paribus.evaluation.costs import Machine, own_arms, study_costs, study_latencies
-from paribus.evaluation.serving import Load
+from paribus.engines.costs import Machine, own_arms, study_costs, study_latencies
+from paribus.generation.serving import Load
 from paribus.models.soundness import check_rules
 from paribus.study import spec
 from paribus.study.plan import Plan, build_plan

@@ -36,20 +36,28 @@ def prompt_of(section: Objective, text: str, tokenizer: Tokenizer, specials: Spe
 
     Raises UserError in one line where the objective needs some text, or a mask in it, and there is none.
     """
-    name, stop = section.name, frozenset({tokenizer.end})
+    name = section.name
     if name == "mlm":
         tokens = _with_masks(text, tokenizer, specials.mask)
         if specials.mask not in tokens:
             raise UserError(f"nothing to fill in: an arm trained on mlm fills each {MASK} written in the text")
-        return Prompt(tokens, (), frozenset())
-    tokens = _tokens(text, tokenizer)
-    if name in ("lm", "prefix_lm"):
-        if not tokens:
+    else:
+        tokens = _tokens(text, tokenizer)
+        if not tokens and name in ("lm", "prefix_lm"):
             raise UserError(f"the text is empty: an arm trained on {name} continues a text and needs its beginning")
+        if not tokens and name == "pairs":
+            raise UserError("the text is empty: an arm trained on pairs answers an input")
+    return prompt_from(section, tokens, tokenizer.end, specials)
+
+
+def prompt_from(section: Objective, tokens: tuple[int, ...], end: int, specials: Specials) -> Prompt:
+    """The prompt that the tokens of a text are, masks in them included; `end` is the token that ends a document."""
+    name, stop = section.name, frozenset({end})
+    if name == "mlm":
+        return Prompt(tokens, (), frozenset())
+    if name in ("lm", "prefix_lm"):
         return Prompt((), tokens, stop) if name == "lm" else Prompt(tokens[:-1], tokens[-1:], stop)
     if name == "pairs":
-        if not tokens:
-            raise UserError("the text is empty: an arm trained on pairs answers an input")
         return Prompt(tokens, (specials.start,), stop)
     mode = (specials.mode("S"),) if name == "ul2" else ()
     sentinel = specials.sentinel(0)

@@ -52,20 +52,28 @@ def live_parameters(model: Model, interface: Interface, reads_input: bool = True
     )
 
 
-def forward_cost(model: Model, interface: Interface, input_length: int, target_length: int) -> Flops:
-    """One pair's forward pass: input of S tokens read, T target tokens fed, logits wherever something is predicted from."""
+def forward_cost(
+    model: Model, interface: Interface, input_length: int, target_length: int, predicting: int | None = None
+) -> Flops:
+    """One pair's forward pass: input of S tokens read, T target tokens fed, logits wherever something is predicted from.
+
+    `predicting`: under an input loss, the input positions that predict something; all by default.
+    """
     flops = input_pass(model, interface, input_length)
     if interface.target:
         flops += target_pass(model, interface, input_length, target_length)
         flops += prediction(model, target_length, target_length) + logits(model, interface, target_length)
     if interface.input_loss:
-        flops += prediction(model, input_length, input_length) + logits(model, interface, input_length)
+        wanted = input_length if predicting is None else predicting
+        flops += prediction(model, wanted, input_length) + logits(model, interface, wanted)
     return flops
 
 
-def training_cost(model: Model, interface: Interface, input_length: int, target_length: int) -> Flops:
+def training_cost(
+    model: Model, interface: Interface, input_length: int, target_length: int, predicting: int | None = None
+) -> Flops:
     """Forward and backward of one pair: the backward pass multiplies twice what the forward pass does (arXiv 2001.08361)."""
-    return forward_cost(model, interface, input_length, target_length) * 3
+    return forward_cost(model, interface, input_length, target_length, predicting) * 3
 
 
 def forward_flops(model: Model, interface: Interface, input_length: int, target_length: int) -> int:
@@ -73,9 +81,11 @@ def forward_flops(model: Model, interface: Interface, input_length: int, target_
     return forward_cost(model, interface, input_length, target_length).exact
 
 
-def training_flops(model: Model, interface: Interface, input_length: int, target_length: int) -> int:
+def training_flops(
+    model: Model, interface: Interface, input_length: int, target_length: int, predicting: int | None = None
+) -> int:
     """`training_cost`, mask-exact."""
-    return training_cost(model, interface, input_length, target_length).exact
+    return training_cost(model, interface, input_length, target_length, predicting).exact
 
 
 def prefill_cost(model: Model, interface: Interface, input_length: int, given: int = 1) -> Flops:
@@ -99,8 +109,13 @@ def generation_cost(model: Model, interface: Interface, input_length: int, given
 
 
 def fill_cost(model: Model, interface: Interface, input_length: int) -> Flops:
-    """Without a target side: one pass over the input, to the logits of one [MASK]."""
-    return input_pass(model, interface, input_length) + prediction(model, 1, input_length) + logits(model, interface, 1)
+    """Without a target side: one pass over the input, which fills one [MASK].
+
+    Executed are the logits of all positions: which [MASK] is the surest is known only then.
+    """
+    flops = input_pass(model, interface, input_length) + prediction(model, 1, input_length)
+    asked, all_ = logits(model, interface, 1), logits(model, interface, input_length)
+    return flops + Flops(asked.exact, all_.executed)
 
 
 class KeyValueBytes(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from paribus.data.batches import TrainingBatches
 from paribus.data.store import Corpus
 from paribus.errors import UserError
-from paribus.evaluation.serving import Load, Server, counted, measure, positions_needed, prompt_of
+from paribus.generation.serving import Load, Server, counted, measure, positions_needed, prompt_for
 from paribus.models.attention import PLAIN_SCORES
 from paribus.models.attention_cost import Flops
 from paribus.models.cost import ELEMENT_BYTES, kv_bytes, live_parameters, parameter_counts, training_cost
@@ -48,24 +48,24 @@ def _arm_costs(
         batches = TrainingBatches(corpus, config.data, config.objective, config.training.batch, plan.seeds[0])
         reads[key] = batches.data_plan(batches.steps(config.training.tokens))
     read, flops = reads[key], Flops()
-    for (source, target), count in read["pairs"].items():
-        flops += training_cost(model, interface, source, target) * count
+    for lengths, count in read["pairs"].items():
+        flops += training_cost(model, interface, *lengths) * count
     total, outside = parameter_counts(model, interface)
     served = {}
     for length in prompts:
-        prompt = prompt_of(config.objective.name, length)
+        prompt = prompt_for(config.objective, length, corpus.tokenizer.end, corpus.specials)
         needed, rows = positions_needed(model, prompt, new), model.positions or interface.positions
         if model.position == "learned" and needed > rows:
             raise UserError(
                 f"--input {length} with --tokens {new}: needs {needed} positions, and arm {shown(arm.name)} has learned "
                 f"{rows}; give shorter ones, or set model.positions"
             )
-        served[str(length)] = {**prompt._asdict(), **counted(model, interface, prompt, new)}
+        served[str(length)] = counted(model, interface, prompt, new)
     return {
         "objective": config.objective.name,
         "parameters": outside,
         "total_parameters": total,
-        "live_parameters": live_parameters(model, interface, any(source for source, _ in read["pairs"])),
+        "live_parameters": live_parameters(model, interface, any(lengths[0] for lengths in read["pairs"])),
         "seen_tokens": read["seen_tokens"],
         "train_flops": asdict(flops),
         "train_flops_per_token": {name: value / read["seen_tokens"] for name, value in asdict(flops).items()},
@@ -148,4 +148,4 @@ def _server(arm: Arm, corpus: Corpus, machine: Machine) -> Server:
     initialise(model, 0, arm.config.model.init)
     model.to(machine.device).eval()
     model.compute_in(getattr(torch, machine.dtype))
-    return Server(model, arm.config.objective.name)
+    return Server(model, arm.config.objective, corpus.tokenizer.end, corpus.specials)

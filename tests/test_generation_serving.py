@@ -6,12 +6,16 @@ import time
 import pytest
 import torch
 
+from paribus.data.prompts import Prompt
+from paribus.data.specials import Specials
 from paribus.evaluation.peak_memory import peak_growth
-from paribus.evaluation.serving import Load, Server, counted, measure, positions_needed, prompt_of
+from paribus.generation.serving import Load, Server, counted, measure, positions_needed, prompt_for
 from paribus.models.interface import Interface
+from paribus.study.spec import Objective
 from products import CountProducts
 from settings import VOCABULARY, scrambled, small_model
 
+SPECIALS = Specials(VOCABULARY - 10, 10)
 CPU = torch.device("cpu")
 ARMS = [
     {},
@@ -23,7 +27,11 @@ ARMS = [
 
 def server(objective: str, **fields: object) -> Server:
     outside = Interface(VOCABULARY, positions=64, input_loss=objective == "mlm", target=objective != "mlm")
-    return Server(scrambled(small_model(**fields), outside=outside), objective)  # type: ignore[arg-type]
+    return Server(scrambled(small_model(**fields), outside=outside), Objective(name=objective), 0, SPECIALS)  # type: ignore[arg-type]
+
+
+def asked(objective: str, length: int) -> Prompt:
+    return prompt_for(Objective(name=objective), length, 0, SPECIALS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fields", ARMS, ids=str)
@@ -32,7 +40,7 @@ def test_an_arm_is_served_by_the_products_that_were_counted(objective: str, fiel
     arm = server(objective, **fields)
     with CountProducts() as products:
         first, further = arm.serve(Load(1, 7, 5))
-    cost = counted(arm.model.model, arm.model.interface, prompt_of(arm.objective, 7), 5)
+    cost = counted(arm.model.model, arm.model.interface, asked(objective, 7), 5)
     assert products.flops == cost["generation_flops"]["executed"]
     assert first > 0
     assert further is not None
@@ -43,7 +51,7 @@ def test_an_arm_without_a_target_fills_a_mask_in_one_pass(rule: str) -> None:
     arm = server("mlm", input_attention=rule)
     with CountProducts() as products:
         _, further = arm.serve(Load(1, 7, 5))
-    cost = counted(arm.model.model, arm.model.interface, prompt_of("mlm", 7), 5)
+    cost = counted(arm.model.model, arm.model.interface, asked("mlm", 7), 5)
     assert products.flops == cost["prefill_flops"]["executed"]
     assert further is None
     assert cost["decode_flops"] is None
@@ -53,13 +61,14 @@ def test_an_arm_without_a_target_fills_a_mask_in_one_pass(rule: str) -> None:
 def test_a_prompt_is_read_whole_whatever_the_objective() -> None:
     special = {"lm": 0, "prefix_lm": 0, "pairs": 1, "mlm": 0, "span_corruption": 3, "ul2": 4}
     for objective, more in special.items():
-        assert sum(prompt_of(objective, 9)) == 9 + more  # type: ignore[arg-type]
+        prompt = asked(objective, 9)
+        assert len(prompt.input) + len(prompt.given) == 9 + more
 
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_positions_are_those_that_a_learned_table_must_have(restart: bool) -> None:
     fields = {"position": "learned", "memory": "cross_attention"} | ({"cross_position": "restart"} if restart else {})
-    needed = positions_needed(small_model(**fields), prompt_of("prefix_lm", 7), 5)
+    needed = positions_needed(small_model(**fields), asked("prefix_lm", 7), 5)
     server("prefix_lm", **fields, positions=needed).serve(Load(1, 7, 5))
     with pytest.raises(Exception, match="positions end at"):
         server("prefix_lm", **fields, positions=needed - 1).serve(Load(1, 7, 5))
@@ -85,7 +94,7 @@ def test_arms_are_measured_in_turn_and_medians_lie_within_their_spread(monkeypat
 
 
 def test_a_slow_load_is_repeated_twice_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paribus.evaluation.serving.ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr("paribus.generation.serving.ENOUGH_SECONDS", 0.0)
     served = measure({"gpt": server("prefix_lm")}, Load(1, 6, 2), repeats=9)
     assert served["gpt"].prefill.repeats == 2
 

@@ -1,87 +1,70 @@
 """Generation as users wait for it: how long a prompt takes to its first new token, each further token, and how much memory.
 
-A prompt of P tokens is read in the form an arm was trained on: as input, or, where the input is always empty (`lm`), as
-target. Arms without a target side (`mlm`) fill one [MASK] in one pass instead. Greedy, with a cache, from random weights: time
-and memory do not depend on what was learned.
+A prompt is read in the form an arm was trained on (`data.prompts`). Arms without a target side (`mlm`) fill one [MASK] in one
+pass instead. Greedy, with a cache, from random weights: time and memory do not depend on what was learned.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
+from paribus.data.prompts import Prompt, prompt_from
+from paribus.data.specials import Specials
 from paribus.evaluation.peak_memory import peak_growth
-from paribus.models.attention_cost import Flops
-from paribus.models.cost import decode_cost, fill_cost, generation_cost, kv_bytes, prefill_cost
+from paribus.generation.continuing import generate
+from paribus.generation.filling import fill
+from paribus.models.cost import ELEMENT_BYTES, decode_cost, fill_cost, generation_cost, kv_bytes, prefill_cost
 from paribus.models.interface import Interface
-from paribus.models.transformer import Cache, Transformer
+from paribus.models.transformer import Transformer
 from paribus.study.architecture import Model
-from paribus.study.spec import ObjectiveName
+from paribus.study.spec import Objective
 
 ENOUGH_SECONDS = 30.0
 """A load is repeated twice at least, and no more once all arms together took as long as this."""
 
 
-class Prompt(NamedTuple):
-    """How a prompt is read."""
+def prompt_for(section: Objective, length: int, end: int, specials: Specials) -> Prompt:
+    """A prompt of `length` random tokens of text, as an arm trained on the objective `section` reads it.
 
-    input: int
-    """Input tokens S."""
-    given: int
-    """Target tokens fed before the first new one; 0 without a target side."""
-
-
-def prompt_of(objective: ObjectiveName, length: int) -> Prompt:
-    """How an arm trained on `objective` reads a prompt of `length` tokens, special tokens added.
-
-    `prefix_lm`: the last token is the target's given one. `pairs`: a start token. Span corruption and `ul2`: a sentinel ends the
-    input and follows the start token, `ul2`'s mode precedes it.
+    Special tokens come on top; under `mlm` the last token is [MASK].
     """
-    if objective == "lm":
-        return Prompt(0, length)
-    if objective == "prefix_lm":
-        return Prompt(length - 1, 1)
-    if objective == "pairs":
-        return Prompt(length, 1)
-    if objective == "mlm":
-        return Prompt(length, 0)
-    return Prompt(length + (2 if objective == "ul2" else 1), 2)
+    tokens = np.random.default_rng(length).integers(0, specials.first, length).tolist()
+    if section.name == "mlm":
+        tokens[-1] = specials.mask
+    return prompt_from(section, tuple(tokens), end, specials)
 
 
 def positions_needed(model: Model, prompt: Prompt, new: int) -> int:
     """Positions that are counted while `new` tokens follow a prompt; the last one is not fed."""
-    target = max(0, prompt.given + new - 1) if prompt.given else 0
+    source, given = len(prompt.input), len(prompt.given)
+    target = given + new - 1 if given else 0
     restarts = model.memory == "cross_attention" and model.cross_position == "restart"
-    return max(prompt.input, target) if restarts else prompt.input + target
+    return max(source, target) if restarts else source + target
 
 
 def counted(model: Model, interface: Interface, prompt: Prompt, new: int) -> dict[str, Any]:
     """FLOPs and bytes of one sequence: a prompt, and `new` tokens after it."""
+    s, given = len(prompt.input), len(prompt.given)
+    lengths: dict[str, Any] = {"input": s, "given": given}
     if not interface.target:
-        return {"prefill_flops": _both(fill_cost(model, interface, prompt.input)), "decode_flops": None} | {
-            "generation_flops": None,
-            "kv_bytes": {},
-        }
-    s, given = prompt
+        fills = asdict(fill_cost(model, interface, s))
+        return {**lengths, "prefill_flops": fills, "decode_flops": None, "generation_flops": None, "kv_bytes": {}}
     steps = [decode_cost(model, interface, s, past).exact for past in (given, max(given, given + new - 2))]
     kept = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in ELEMENT_BYTES:
         bytes_kept = kv_bytes(model, interface, s, given + new - 1, dtype)
         kept[dtype] = {**bytes_kept._asdict(), "sequence": bytes_kept.total}
     return {
-        "prefill_flops": _both(prefill_cost(model, interface, s, given)),
+        **lengths,
+        "prefill_flops": asdict(prefill_cost(model, interface, s, given)),
         "decode_flops": {"first": steps[0], "last": steps[1]},
-        "generation_flops": _both(generation_cost(model, interface, s, given, new)),
+        "generation_flops": asdict(generation_cost(model, interface, s, given, new)),
         "kv_bytes": kept,
     }
-
-
-def _both(flops: Flops) -> dict[str, int]:
-    return {"exact": flops.exact, "executed": flops.executed}
 
 
 @dataclass(frozen=True)
@@ -133,28 +116,27 @@ class Server:
     """A model that is ready to generate."""
 
     model: Transformer
-    objective: ObjectiveName
+    objective: Objective
+    end: int
+    """The token that ends a document."""
+    specials: Specials
 
-    @torch.inference_mode()
     def serve(self, load: Load) -> tuple[float, float | None]:
-        """Seconds to the first new token, and for each further one."""
-        model, device = self.model, self.model.device
-        length, given = prompt_of(self.objective, load.prompt)
-        tokens = torch.randint(0, model.interface.vocabulary, (load.batch, length + given), device=device)
-        seeds = torch.arange(load.batch, device=device)
-        start = _now(device)
-        if not model.interface.target:
-            states, _ = model.states(tokens, tokens[:, :0], None, seeds)
-            assert states is not None
-            model.logits(states[:, -1:]).argmax(-1)
-            return _now(device) - start, None
-        memory, cache = model.prefill(tokens[:, :length], None, seeds), Cache()
-        new = model.logits(model.decode(tokens[:, length:], memory, cache)[:, -1:]).argmax(-1)
-        first = _now(device)
-        for _ in range(load.new - 1):
-            new = model.logits(model.decode(new, memory, cache)).argmax(-1)
-        further = _now(device) - first
-        return first - start, further / (load.new - 1) if load.new > 1 else None
+        """Seconds to the first new token of all sequences, and for each further one."""
+        prompt = prompt_for(self.objective, load.prompt, self.end, self.specials)
+        start, times = time.perf_counter(), []
+        if not self.model.interface.target:
+            mask, text = self.specials.mask, self.specials.first
+            fill(self.model, [prompt.input] * load.batch, mask, text_tokens=text)
+            return time.perf_counter() - start, None
+
+        def listen(sequence: int, token: int) -> None:
+            if sequence == load.batch - 1:
+                times.append(time.perf_counter())
+
+        generate(self.model, [prompt._replace(stop=frozenset())] * load.batch, load.new, listen=listen)
+        further = (times[-1] - times[0]) / (load.new - 1) if load.new > 1 else None
+        return times[0] - start, further
 
 
 def measure(
@@ -185,10 +167,3 @@ def _served(load: Load, times: Sequence[tuple[float, float | None]], peak: int |
     further = [token for _, token in times if token is not None]
     token = Seconds.of(further) if further else None
     return Served(prefill, token, load.batch / (token or prefill).median, peak)
-
-
-def _now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
