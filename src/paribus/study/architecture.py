@@ -110,8 +110,8 @@ class Model(Section):
     init: Literal["fan_in", "zero_residual", "normal_0.02"] = "fan_in"
     """Starting scale: 1/sqrt(fan-in); the same with zero residual outputs; or 0.02 everywhere."""
     start_from: str | None = None
-    """A checkpoint to start from instead: a folder in the transformers format (Llama, Qwen3, GPT-2, BERT, T5), or a trial's directory.
-    Parameters that it does not have start as `init` says."""
+    """A checkpoint to start from instead: a folder in the transformers format (Llama, Qwen3, GPT-2, BERT, T5), or a trial's
+    directory. Parameters that it does not have start as `init` says."""
 
     @property
     def rules(self) -> tuple[str, ...]:
