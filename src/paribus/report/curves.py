@@ -29,7 +29,12 @@ from paribus.report.reading import StudyRecord, Trial
 
 def learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     """Score on the tuning split over training, an arm a line with a band over its seeds; None before the first point."""
-    views = [view for metric in charted(record) for view in _learning_views(record, data, metric)]
+    views: list[tuple[str, Spec]] = []
+    for metric in charted(record):
+        found = _learning_views(record, data, metric)
+        views += (
+            [("Loss", spec) for _, spec in found[:1]] if views else found
+        )  # beside an accuracy the loss has one view
     if not views:
         return None
     return Chart(
@@ -80,8 +85,6 @@ def _learning_views(record: StudyRecord, data: dict[str, list[Row]], metric: Met
     data[name] = rows
     late = [row for row in rows if row["tokens"] >= max(row["tokens"] for row in rows) / 2]
     plain = metric.axis(f"{metric.quantity.removeprefix('test ').capitalize()} on the tuning split")
-    if metric != charted(record)[0]:  # beside an accuracy the loss has one view
-        return [("Loss", _curve_spec(record, name, rows, plain))]
     views = [("Whole run", _curve_spec(record, name, rows, plain))]
     if not metric.higher_is_better:
         positive = [row for row in rows if row["tokens"] > 0]
@@ -184,7 +187,7 @@ def training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         axis=alt.Axis(title="Tokens seen", format="~s", tickCount=6, grid=False),
         scale=alt.Scale(nice=False),
     )
-    y = alt.Y("loss:Q", scale=scale, axis=alt.Axis(title="Training loss, nats per token", format=".2~f", tickCount=6))
+    y = alt.Y("loss:Q", scale=scale, axis=alt.Axis(title="Training loss, nats per token", format=".2~g", tickCount=6))
     lines = alt.Chart(alt.NamedData(name="training")).encode(x=x, y=y, color=colours, detail="trial:N")
     layers: list[Any] = [
         lines.mark_line(strokeWidth=1.2).encode(strokeDash=dashes, opacity=faded(0.7, 0.05), tooltip=tooltip),

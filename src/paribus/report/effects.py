@@ -9,6 +9,9 @@ from paribus.report.reading import StudyRecord
 from paribus.report.tables import OFF
 from paribus.report.wording import cautions, short_name
 
+_AXIS = 44
+"""Height of the axis and its title, in pixels: a chart's height holds them too."""
+
 
 def forest(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     """Every contrast with its interval and its margin; None where nothing is judged."""
@@ -103,4 +106,6 @@ def _forest_spec(metric: Metric, rows: list[Row], points: list[Row]) -> Spec:
         ),
         base.mark_text(align="left", dy=-13, fontSize=12.5, color="var(--ink)").encode(x=alt.value(4), text="label:N"),
     )
-    return finish(chart, 56 * len(rows), f"Forest plot of {len(rows)} contrasts with their intervals, {metric.label}.")
+    return finish(
+        chart, 56 * len(rows) + _AXIS, f"Forest plot of {len(rows)} contrasts with their intervals, {metric.label}."
+    )

@@ -57,7 +57,7 @@ class Judged:
 def html(record: StudyRecord) -> str:
     """The whole report. The same record gives the same bytes."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    charts = draw_charts(record)
+    charts, pictures = draw_charts(record), draw_visibility(record.arms)
     scripts = {"vega": _vega(), "theme": _asset("theme.js"), "page": _asset("report.js")}
     return environment.from_string(_file("report.html.j2")).render(
         record=record,
@@ -67,7 +67,8 @@ def html(record: StudyRecord) -> str:
         charts=charts,
         legend=_legend(record, charts),
         chart_data=_json_for_script(_page_data(charts)),
-        pictures=draw_visibility(record.arms),
+        pictures=pictures,
+        drawn=" ".join(pattern.svg for picture in pictures for pattern in picture.patterns),
         tables=tables,
         settings=settings,
         numbers=numbers,

@@ -86,7 +86,8 @@ def guide(record: StudyRecord) -> tuple[tuple[str, str], ...]:
         means, better = f"It is {share}", "Accuracies are shares from 0 to 1, and higher is better."
     else:
         means, better = f"{loss}; of accuracies, {share}", "Lower loss is better, and higher accuracy."
-    positive = f"{means}, paired seed by seed: same start, same batches, same test windows. {better}"
+    batches = "same batches, " if len(objectives(record)) == 1 else ""
+    positive = f"{means}, paired seed by seed: same start, {batches}same test windows. {better}"
     return (("An improvement is positive.", positive), *_GUIDE)
 
 

@@ -30,8 +30,8 @@ def settings(record: StudyRecord) -> list[tuple[str, Rows]]:
     sections: list[tuple[str, Rows]] = [(name, rows) for name in _ALWAYS if (rows := _section(record, name))]
     seeds = sorted({trial.seed for trial in record.trials})
     judged = [
-        ("vary", value_text(record.study.get("vary"))),
-        ("hold", value_text(record.study.get("hold"))),
+        ("vary", value_text(record.study.get("vary")) or "nothing"),
+        ("hold", value_text(record.study.get("hold")) or "nothing"),
         ("seeds", listed(map(str, seeds))),
         ("confidence", value_text(record.confidence)),
         ("contrasts", str(record.contrasts)),

@@ -105,7 +105,7 @@ def effect(record: StudyRecord, claim: Claim) -> str:
         return f"{arm} against {against}: no estimate"
     metric = metric_of(claim.metric)
     if verdict.estimate == 0:
-        return f"{arm} and {against} have exactly the same {metric.quantity}"
+        return f"{arm} and {against} have the same mean {metric.quantity}"
     size = metric.amount(fixed(abs(verdict.estimate), decimals(claim)))
     direction = "better" if verdict.estimate > 0 else "worse"
     if verdict.low is None or verdict.high is None or verdict.low <= 0 <= verdict.high:
@@ -258,6 +258,8 @@ def _others(pairs: Sequence[Contrast]) -> list[str]:
     if len(rest) == 1:
         return [f"The other claim is {words[rest[0]]}."]
     counts = {outcome: rest.count(outcome) for outcome in words if outcome in rest}
+    if len(counts) == 1:
+        return [f"The other {len(rest)} claims are {words[rest[0]]}."]
     said = [f"{count} {'is' if count == 1 else 'are'} {words[outcome]}" for outcome, count in counts.items()]
     return [f"Of the other {len(rest)} claims, {listed(said)}."]
 
