@@ -11,9 +11,11 @@ from paribus.checkpoints import homes
 from paribus.checkpoints.export import export
 from paribus.checkpoints.homes import HOMELESS, HOMES, home_of, table
 from paribus.cli.main import run_command
+from paribus.data.prompts import Prompt
 from paribus.data.specials import Specials
 from paribus.data.tokenizer import Tokenizer, byte_tokenizer, train_bpe, train_words
 from paribus.errors import UserError
+from paribus.generation.continuing import generate
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
 from paribus.study.spec import Config
@@ -128,15 +130,13 @@ def test_an_exported_arm_generates_the_same_greedy_text(name: str, tmp_path: Pat
     folder = export(config, dict(arm.state_dict()), tokenizer, tmp_path / "out").folder
     prompt = ids(1, 7, vocabulary=tokenizer.vocabulary, seed=3)
     reads_input = architecture.startswith("T5")
-    source = prompt if reads_input else prompt[:, :0]
-    target = torch.tensor([[Specials(tokenizer.vocabulary, SPECIALS).start]]) if reads_input else prompt
-    for _ in range(20):
-        following = arm(source, target)[:, -1].argmax(-1, keepdim=True)
-        target = torch.cat([target, following], 1)
-        if int(following) == tokenizer.end:
-            break
+    given = [Specials(tokenizer.vocabulary, SPECIALS).start] if reads_input else prompt[0].tolist()
+    source = prompt[0].tolist() if reads_input else []
+    [ours] = generate(arm, [Prompt(tuple(source), tuple(given), frozenset([tokenizer.end]))], 20)
+    end = [] if ours.ended_by is None else [ours.ended_by]
+    assert len(ours.tokens) > 3
     theirs = loaded(folder, objective, architecture).generate(prompt, max_new_tokens=20)
-    assert theirs.tolist() == target.tolist()
+    assert theirs[0].tolist() == [*given, *ours.tokens, *end]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "bytes", "words"])
