@@ -150,7 +150,8 @@ def test_the_plan_counts_what_the_batches_hold(corpus: Corpus, data: Data, name:
     plan, read = batches.data_plan(80), [batches.at(step) for step in range(80)]
     assert plan["seen_tokens"] == sum(batch.seen_tokens for batch in read)
     assert plan["loss_tokens"] == sum(batch.loss_tokens for batch in read)
-    assert plan["seen_tokens"] == sum((S + T) * count for (S, T), count in plan["pairs"].items())
+    assert plan["seen_tokens"] == sum((S + T) * count for (S, T, _), count in plan["pairs"].items())
+    assert plan["loss_tokens"] == sum((T + P) * count for (_, T, P), count in plan["pairs"].items())
     assert sum(plan["pairs"].values()) == 5 * 80
     assert plan["documents_left_out"] == batches.documents_left_out
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from corpora import documents, write_folder
-from paribus.data.batches import TrainingBatches
+from paribus.data.batches import Batch, TrainingBatches
 from paribus.data.store import Corpus, prepare
 from paribus.errors import StudyError
 from paribus.models.cost import parameter_counts, training_flops
@@ -122,6 +122,14 @@ def test_equal_costs_are_held_for_every_seed(folder: Path, corpus: Corpus) -> No
     assert hold["arm"] / hold["against"] == max(ratios) > 1
 
 
+def predicting_in(batch: Batch) -> int:
+    """Input positions of each pair that predict something: as many in every row."""
+    if batch.input_labels is None:
+        return 0
+    (count,) = set((batch.input_labels >= 0).sum(1).tolist())
+    return int(count)
+
+
 def test_counts_are_those_of_real_models_and_batches(folder: Path, corpus: Corpus) -> None:
     plan = plan_of(folder)
     result = audit(plan, corpus)
@@ -138,7 +146,7 @@ def test_counts_are_those_of_real_models_and_batches(folder: Path, corpus: Corpu
             assert expected["seen_tokens"] == sum(batch.seen_tokens for batch in read)
             interface = interface_of(config, corpus.vocabulary)
             assert expected["train_flops"] == sum(
-                training_flops(config.model, interface, batch.input.shape[1], int(tokens))
+                training_flops(config.model, interface, batch.input.shape[1], int(tokens), predicting_in(batch))
                 for batch in read
                 for tokens in (batch.labels >= 0).sum(1)
             )
@@ -321,7 +329,7 @@ def test_arms_of_any_objective_cost_what_their_own_pairs_cost(folder: Path) -> N
         assert counted["loss_tokens"] == sum(batch.loss_tokens for batch in read)
         assert counted["seen_tokens"] == sum(batch.seen_tokens for batch in read)
         assert counted["train_flops"] == sum(
-            training_flops(config.model, interface, batch.input.shape[1], int(tokens))
+            training_flops(config.model, interface, batch.input.shape[1], int(tokens), predicting_in(batch))
             for batch in read
             for tokens in (batch.labels >= 0).sum(1)
         )

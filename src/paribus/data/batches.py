@@ -112,7 +112,8 @@ class _Plan(Protocol):
         """The pairs of a step, and where they stand."""
 
     def lengths(self, steps: Ints) -> tuple[Ints, Ints, Ints]:
-        """Of all pairs of consecutive steps (n, B): tokens of input and of target, padding excluded, and tokens predicted."""
+        """Of all pairs of consecutive steps (n, B): tokens of input and of target fed, padding excluded; of each target token fed
+        one is predicted; and input positions that predict something under the objective's own loss."""
 
 
 class _TextPlan:
@@ -154,7 +155,7 @@ class _TextPlan:
         fed = targets - (tokens - windows.lengths)  # windows that may be shorter end with their target
         inputs = np.broadcast_to(inputs, fed.shape)
         fed = np.where(targets == 0, 0, fed)
-        return inputs, fed, np.where(targets == 0, noise, fed)
+        return inputs, fed, np.broadcast_to(np.where(targets == 0, noise, 0), fed.shape)
 
     @property
     def _draws(self) -> int:
@@ -200,7 +201,7 @@ class _PairsPlan:
     def lengths(self, steps: Ints) -> tuple[Ints, Ints, Ints]:
         chosen = self._epochs.of(steps)
         targets = self._documents.targets[chosen]
-        return self._documents.inputs[chosen], targets, targets
+        return self._documents.inputs[chosen], targets, np.zeros_like(targets)
 
 
 class TrainingBatches:
@@ -238,22 +239,24 @@ class TrainingBatches:
     def data_plan(self, steps: int) -> dict[str, Any]:
         """What a run of `steps` will read, exactly, before anything is spent.
 
-        `seen_tokens` (input and target, padding excluded), `loss_tokens`, `pairs` ({(S, T): how many have so many tokens of
-        input and of target fed, padding excluded}), `documents_left_out`, and `data_order`: the chained `batch_hash` of the
-        first `data_order_steps` batches (all, up to 10,000 steps and 17 M tokens).
+        `seen_tokens` (input and target, padding excluded), `loss_tokens`, `pairs` ({(S, T, P): how many have so many tokens of
+        input and of target fed, padding excluded, and so many input positions that predict something}),
+        `documents_left_out`, and `data_order`: the chained `batch_hash` of the first `data_order_steps` batches (all, up to
+        10,000 steps and 17 M tokens).
         """
         seen = loss = 0
-        counts: Counter[tuple[int, int]] = Counter()
+        counts: Counter[tuple[int, int, int]] = Counter()
         at_once = max(1, _DRAWN_AT_ONCE // self.batch)
         for first in range(0, steps, at_once):
-            inputs, targets, predicted = self._plan.lengths(np.arange(first, min(steps, first + at_once)))
-            seen += int(inputs.sum() + targets.sum())
-            loss += int(predicted.sum())
+            inputs, targets, predicting = self._plan.lengths(np.arange(first, min(steps, first + at_once)))
             if self._on_all:
-                loss += int(np.maximum(0, inputs - 1).sum())
-            rows, times = np.unique(np.stack([inputs.ravel(), targets.ravel()]), axis=1, return_counts=True)
-            for S, T, number in zip(*rows.tolist(), times.tolist(), strict=True):
-                counts[S, T] += number
+                predicting = np.maximum(0, inputs - 1)
+            seen += int(inputs.sum() + targets.sum())
+            loss += int(targets.sum() + predicting.sum())
+            lengths = np.stack([inputs.ravel(), targets.ravel(), predicting.ravel()])
+            rows, times = np.unique(lengths, axis=1, return_counts=True)
+            for S, T, P, number in zip(*rows.tolist(), times.tolist(), strict=True):
+                counts[S, T, P] += number
         hashed = min(steps, HASHED_STEPS, max(1, HASHED_TOKENS // (self.batch * self._window)))
         order = ""
         for step in range(hashed):

@@ -104,13 +104,17 @@ def study_latencies(
     """
     if _bytes_needed(plan, corpus, loads) > _memory(machine.device):
         raise UserError("cost: not enough memory to measure this: use a smaller --batch or --input, or --no-measure")
+    threads = torch.get_num_threads()
     torch.set_num_threads(machine.threads)
-    servers = {arm.name: _server(arm, corpus, machine) for arm in own_arms(plan)}
-    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
-    for load in loads:
-        for name, served in measure(servers, load, repeats, listen).items():
-            measured[name].append({**asdict(load), **asdict(served)})
-    return measured
+    try:
+        servers = {arm.name: _server(arm, corpus, machine) for arm in own_arms(plan)}
+        measured: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+        for load in loads:
+            for name, served in measure(servers, load, repeats, listen).items():
+                measured[name].append({**asdict(load), **asdict(served)})
+        return measured
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _bytes_needed(plan: Plan, corpus: Corpus, loads: Sequence[Load]) -> int:

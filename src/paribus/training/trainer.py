@@ -19,6 +19,7 @@ from torch import Tensor
 
 from paribus.checkpoints.start import start_of
 from paribus.data.batches import Batch, TrainingBatches, batch_hash
+from paribus.data.objectives import IGNORE
 from paribus.data.store import Corpus
 from paribus.models.initialisation import values_hash
 from paribus.models.interface import interface_of
@@ -36,7 +37,7 @@ DIVERGED_FACTOR = 2.0
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did. `loss` is the objective's own, in nats per token, before the step, without what is added on the input."""
+    """What one step did. `loss` is the objective's own, in nats per token, before the step, without any added on the input."""
 
     step: int
     tokens: int
@@ -129,13 +130,15 @@ class Trainer:
             (input_states, batch.input_labels, batch.input_weight),
         ):
             if some is not None and asked is not None:
-                states.append(some.flatten(0, 1))
-                labels.append(self._tensor(asked).flatten())
-                weights.append((labels[-1] >= 0).float() * weight)
-        own = len(labels[0])
+                own, flat = some.flatten(0, 1), asked.ravel()
+                # Logits are dear, and most positions of a masked input predict nothing.
+                rows = np.flatnonzero(flat != IGNORE)
+                states.append(own if len(rows) == len(flat) else own[self._tensor(rows)])
+                labels.append(self._tensor(flat[rows]))
+                weights.append(torch.full((len(rows),), weight, device=self.runtime.device))
         flat_weights = torch.cat(weights)
         total, each = summed_loss(torch.cat(states), *self.model.output, torch.cat(labels), flat_weights, self._chunk)
-        return total / flat_weights.sum(), each[:own].sum() / weights[0].sum()
+        return total / flat_weights.sum(), each[: len(labels[0])].mean()
 
     @overload
     def _tensor(self, array: npt.NDArray[np.int64]) -> Tensor: ...
