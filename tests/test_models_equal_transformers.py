@@ -1,6 +1,6 @@
-"""Arms against transformers' own code, with the same random weights: Llama, Qwen3, GPT-2, T5 v1.1 and BERT.
+"""Arms against transformers' own code, with the same random weights: Llama, Qwen3, GPT-2, Bloom, T5 v1.1 and BERT.
 
-Weights go through the tables that `paribus export` uses. Float32; logits agree to 1e-4 of the largest, or of 1.
+Weights go through the tables that `paribus export` uses, where it has one. Float32; logits agree to 1e-4 of the largest, or of 1.
 """
 
 from collections.abc import Callable
@@ -320,6 +320,67 @@ def test_an_mlm_arm_with_other_heads_is_bert_under_that_arms_mask(model: Model) 
         ours = arm(input, tokens(2, 0), None, seeds)
         theirs = bert_of(arm)(input_ids=input, attention_mask=mask).logits
     assert near(ours, theirs)
+
+
+# ---- Bloom, which knows positions by alibi
+
+
+def bloom_of(arm: Transformer) -> nn.Module:
+    model, ours = arm.model, dict(arm.state_dict())
+    config = transformers.BloomConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=model.width,
+        n_layer=model.layers,
+        n_head=model.query_heads,
+        layer_norm_epsilon=model.norm_epsilon,
+        attn_implementation="eager",
+    )
+    bloom = transformers.BloomForCausalLM(config)
+    names = {"embedding": "word_embeddings", "embedding_norm": "word_embeddings_layernorm", "norm": "ln_f"}
+    for layer in range(model.layers):
+        here, there = f"layers.{layer}", f"h.{layer}"
+        names |= {
+            f"{here}.attention_norm": f"{there}.input_layernorm",
+            f"{here}.attention.output": f"{there}.self_attention.dense",
+            f"{here}.feed_forward_norm": f"{there}.post_attention_layernorm",
+            f"{here}.feed_forward.up": f"{there}.mlp.dense_h_to_4h",
+            f"{here}.feed_forward.down": f"{there}.mlp.dense_4h_to_h",
+        }
+        for kind in ("weight", "bias"):  # query, key and value of a head lie together there
+            parts = [ours.pop(f"{here}.attention.{name}.{kind}") for name in ("query", "key", "value")]
+            heads = [part.view(model.query_heads, model.head_size, -1) for part in parts]
+            fused = torch.cat(heads, 1).flatten(0, 1)
+            ours[f"{there}.self_attention.query_key_value.{kind}"] = fused if kind == "weight" else fused[:, 0]
+    theirs = {}
+    for name, value in ours.items():
+        module, _, kind = name.rpartition(".")
+        theirs[f"transformer.{names.get(module, module)}.{kind}"] = value
+    missing, unexpected = bloom.load_state_dict(theirs, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"lm_head.weight"}
+    return bloom.eval()
+
+
+@over_the_grid(10)
+@given(st.sampled_from([1, 2, 3, 4, 6]), st.integers(1, 3), st.integers(0, LENGTH - 1))
+def test_gpt_with_alibi_is_bloom(heads: int, layers: int, split: int) -> None:
+    model = Model(
+        layers=layers,
+        heads=heads,
+        head_size=4,
+        width=4 * heads,
+        position="alibi",
+        norm="layernorm",
+        norm_epsilon=1e-5,
+        bias=True,
+        embedding_norm=True,
+        activation="gelu_tanh",
+        tie_embeddings=True,
+    )
+    arm, sequence = scrambled(model), tokens(2, LENGTH)
+    with torch.no_grad():
+        theirs = bloom_of(arm)(input_ids=sequence).logits
+        assert near(arm(sequence[:, :split], sequence[:, split:]), theirs[:, split:])
 
 
 # ---- Broken on purpose
