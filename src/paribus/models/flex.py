@@ -48,11 +48,14 @@ class Run(NamedTuple):
     input_length: Tensor
     last: Tensor
     """Queries minus one."""
+    distances: Tensor
+    """Distances minus one."""
 
     @staticmethod
     def of(input_length: int, queries: range, keys: range, device: torch.device) -> "Run":
         """The run of two ranges of positions."""
-        return Run(*torch.tensor([queries.start, keys.start, input_length, len(queries) - 1], device=device).unbind())
+        last, furthest = len(queries) - 1, len(queries) + len(keys) - 2
+        return Run(*torch.tensor([queries.start, keys.start, input_length, last, furthest], device=device).unbind())
 
 
 def mask_mod(model: Model, layer: int, run: Run, seeds: Tensor | None, padding: Tensor | None) -> MaskMod:
@@ -77,10 +80,9 @@ def mask_mod(model: Model, layer: int, run: Run, seeds: Tensor | None, padding: 
 
 def score_mod(by_distance: Tensor, run: Run) -> ScoreMod:
     """Adds `by_distance` (H, Q + K - 1), the bias of each distance from the least to the greatest; it may need a gradient."""
-    greatest = by_distance.shape[1] - 1
 
     def biased(score: Tensor, sequence: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return score + by_distance[head, (key - query + run.last).clamp(0, greatest)]
+        return score + by_distance[head, (key - query + run.last).clamp(min=0).minimum(run.distances)]
 
     return biased
 
