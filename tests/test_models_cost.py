@@ -100,7 +100,7 @@ def attention_work(case: Case) -> int:
     return flops
 
 
-@over_the_grid(100)
+@over_the_grid()
 @given(cases(inputs=st.integers(0, 9)))
 def test_flops_are_those_of_every_product_dispatched_and_every_pair_allowed(case: Case) -> None:
     s, t = case.input.shape[1], case.target.shape[1]
@@ -110,7 +110,7 @@ def test_flops_are_those_of_every_product_dispatched_and_every_pair_allowed(case
     assert forward_flops(case.model, case.outside, s, t) == exact
 
 
-@over_the_grid(60)
+@over_the_grid()
 @given(cases(inputs=st.integers(0, 9)), st.integers(1, 9))
 def test_the_backward_pass_multiplies_twice_as_much_and_reaches_all_live_parameters(case: Case, asked: int) -> None:
     model, s, t = case.model, case.input.shape[1], case.target.shape[1]
@@ -147,7 +147,7 @@ def bytes_read(arm: Transformer, case: Case, cache: Cache, memory_parts: list[tu
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-@over_the_grid(100)
+@over_the_grid()
 @given(cases(inputs=st.integers(0, 9), target=True), st.integers(1, 3), st.sampled_from(["float32", "bfloat16"]))
 def test_serving_costs_what_prefill_and_each_step_multiply_and_keep(case: Case, given_tokens: int, dtype: str) -> None:
     model, outside, s, t = case.model, case.outside, case.input.shape[1], case.target.shape[1]
@@ -173,7 +173,7 @@ def test_serving_costs_what_prefill_and_each_step_multiply_and_keep(case: Case, 
     assert generation_cost(model, outside, s, given_tokens, t - given_tokens + 1) == generated
 
 
-@over_the_grid(60)
+@over_the_grid()
 @given(cases(inputs=st.integers(1, 9), target=False))
 def test_filling_a_mask_costs_one_pass_and_keeps_nothing(case: Case) -> None:
     arm, s = case.arm(), case.input.shape[1]

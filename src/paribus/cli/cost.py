@@ -39,8 +39,8 @@ What decoding reads of a sequence: a token adds so much; of the input part and
 of the target part, in which each arm holds prompt and new tokens; and together.
 """
 _MEASURED = """\
-Medians, ± half the range of the middle half of {repeats} repeats. prefill: all prompts
-of the batch to their first new token; a token: each further one, of all
+Medians, ± half the range of the middle half of the repeats ({repeats}). prefill: all
+prompts of the batch to their first new token; a token: each further one, of all
 sequences together; peak: memory beyond the weights. From random weights.
 """
 
