@@ -1,0 +1,131 @@
+"""Greedy decoding beside transformers' `generate`, with the same weights in one process, in turn.
+
+Width 256, 4 layers, 4 heads, vocabulary 4096, a prompt of 64 tokens and 256 new ones, float32, batch 1 and 16: a causal arm
+trained as `lm` and a LlamaForCausalLM. Both must give the same tokens. `python benchmarks/decoding_speed.py [--rounds 5]
+[--threads 2]` prints a table and one JSON line; ratios are the median over rounds. Needs the `dev` extra.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import transformers
+
+from paribus.data.prompts import Prompt
+from paribus.engines.study_run import processor
+from paribus.generation.continuing import generate
+from paribus.models.initialisation import initialise
+from paribus.models.interface import Interface
+from paribus.models.transformer import Transformer
+from paribus.study.architecture import Model
+
+VOCABULARY, PROMPT, NEW = 4096, 64, 256
+NAMES = {
+    "attention_norm": "input_layernorm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.o_proj",
+    "feed_forward_norm": "post_attention_layernorm",
+    "feed_forward.gate": "mlp.gate_proj",
+    "feed_forward.up": "mlp.up_proj",
+    "feed_forward.down": "mlp.down_proj",
+}
+
+
+def arm() -> Transformer:
+    made = Transformer(Model(layers=4, width=256, head_size=64), Interface(VOCABULARY))
+    initialise(made, 0, "fan_in")
+    return made.eval()
+
+
+def llama_of(ours: Transformer) -> transformers.LlamaForCausalLM:
+    """A Llama with the weights of `ours`."""
+    model = ours.model
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=model.width,
+        intermediate_size=model.hidden,
+        num_hidden_layers=model.layers,
+        num_attention_heads=model.query_heads,
+        head_dim=model.head_size,
+        rms_norm_eps=model.norm_epsilon,
+        rope_theta=model.rope_base,
+        tie_word_embeddings=False,
+    )
+    names = {
+        "embedding.weight": "model.embed_tokens.weight",
+        "head.weight": "lm_head.weight",
+        "norm.weight": "model.norm.weight",
+    }
+    for layer in range(model.layers):
+        for mine, theirs in NAMES.items():
+            names[f"layers.{layer}.{mine}.weight"] = f"model.layers.{layer}.{theirs}.weight"
+    llama = transformers.LlamaForCausalLM(config).eval()
+    llama.load_state_dict({names[name]: value for name, value in ours.state_dict().items()}, strict=True)
+    return llama
+
+
+def seconds(run: Callable[[], list[list[int]]]) -> tuple[float, list[list[int]]]:
+    begin = time.perf_counter()
+    tokens = run()
+    return time.perf_counter() - begin, tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    transformers.utils.logging.set_verbosity_error()
+    ours = arm()
+    llama = llama_of(ours)
+    record: dict[str, object] = {
+        "processor": processor(),
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    print(f"{'batch':>5}  {'paribus tokens/s':>16}  {'transformers tokens/s':>21}  {'ratio':>5}")
+    for batch in (1, 16):
+        prompt = torch.randint(VOCABULARY, (batch, PROMPT), generator=torch.Generator().manual_seed(batch))
+        prompts = [Prompt((), tuple(row), frozenset()) for row in prompt.tolist()]
+
+        def mine(prompts: list[Prompt] = prompts) -> list[list[int]]:
+            return [answer.tokens for answer in generate(ours, prompts, NEW)]
+
+        def theirs(prompt: torch.Tensor = prompt) -> list[list[int]]:
+            made = llama.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=NEW,
+                do_sample=False,
+                use_cache=True,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+            return made[:, PROMPT:].tolist()
+
+        times: list[tuple[float, float]] = []
+        for round_ in range(options.rounds + 1):
+            (first, a), (second, b) = seconds(mine), seconds(theirs)
+            assert a == b, "the greedy tokens differ"
+            if round_:  # the first warms up
+                times.append((first, second))
+        speeds = [batch * NEW / statistics.median(column) for column in zip(*times, strict=True)]
+        ratio = statistics.median(second / first for first, second in times)
+        print(f"{batch:>5}  {speeds[0]:>16,.0f}  {speeds[1]:>21,.0f}  {ratio:>5.2f}")
+        record[f"batch_{batch}"] = {
+            "paribus_tokens_per_second": round(speeds[0], 1),
+            "transformers_tokens_per_second": round(speeds[1], 1),
+            "ratio": round(ratio, 3),
+        }
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
