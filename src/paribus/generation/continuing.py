@@ -4,8 +4,7 @@ Sequences of a batch may differ in length: inputs are padded before their first 
 tokens than another, the rest of them are fed while the other already generates. Each gets what it would get alone.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +13,6 @@ from paribus.data.counters import stable_key, uniforms
 from paribus.data.prompts import Prompt
 from paribus.errors import UserError
 from paribus.generation.sampling import Sampling, choose
-from paribus.models.layers import Layer
 from paribus.models.transformer import Cache, Transformer
 
 Listen = Callable[[int, int], bool | None]
@@ -29,17 +27,6 @@ class Continuation:
     """Without the given ones, and without the token that ended it."""
     ended_by: int | None = None
     """The stop token that came next; None where there was no more room, or the listener ended it."""
-
-
-@contextmanager
-def eager(model: Transformer) -> Iterator[None]:
-    """Run the layers of `model` uncompiled inside the block: shapes change from token to token."""
-    step = model.layer_step
-    model.layer_step = Layer.forward
-    try:
-        yield
-    finally:
-        model.layer_step = step
 
 
 def generate(
@@ -72,7 +59,7 @@ def generate(
         _check_positions(model, prompt, max_new_tokens)
     if not prompts:
         return []
-    with eager(model), torch.inference_mode():
+    with model.decoding(), torch.inference_mode():
         return _generate(model, prompts, max_new_tokens, sampling, frozenset(stop), seed, listen)
 
 

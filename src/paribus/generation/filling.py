@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from paribus.errors import UserError
-from paribus.generation.continuing import Listen, eager, uniform_draws
+from paribus.generation.continuing import Listen, uniform_draws
 from paribus.generation.sampling import Sampling, choose
 from paribus.models.transformer import Transformer
 
@@ -49,7 +49,7 @@ def fill(
     hidden[mask] = True
     open_ = (tokens == mask) & here
     draws = uniform_draws(seed, len(inputs), int(open_.sum(1).max()))
-    with eager(model), torch.inference_mode():
+    with model.decoding(), torch.inference_mode():
         for draw in draws:
             states, _ = model.states(tokens, tokens[:, :0], padding, seeds)
             assert states is not None

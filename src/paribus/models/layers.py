@@ -21,6 +21,10 @@ Past = tuple[Tensor, ...]
 """What later positions read of earlier ones in one attention: keys and values (B, G, T, d), or linear attention's state."""
 
 
+Joint = tuple[Tensor, Tensor | None]
+"""Weights of several matrices as one, and their biases."""
+
+
 class Growing:
     """Keys and values of positions that are decoded one after the other, (B, G, T, d) each, in memory with room for more."""
 
@@ -111,6 +115,9 @@ class Attention(nn.Module):
             self.output = Linear(queries, model.width, model.bias)
         self.key = Linear(model.width, keys, model.bias)
         self.value = Linear(model.width, keys, model.bias)
+        self.query_heads, self.key_heads = model.query_heads, model.key_heads
+        self.joint: Joint | None = None
+        """Of query, key and value, where nothing trains."""
         self.normed = model.qk_norm
         if self.normed:
             self.key_norm = Norm(model.head_size, model)
@@ -123,12 +130,35 @@ class Attention(nn.Module):
 
     def entries(self, x: Tensor, rotary: Rotary | None) -> Past:
         """What states x (B, T, D) offer to queries: keys, rotated to their positions, and values; linear: features too."""
-        key, value = self.split(self.key(x)), self.split(self.value(x))
+        return self._entries(self.split(self.key(x)), self.split(self.value(x)), rotary)
+
+    def _entries(self, key: Tensor, value: Tensor, rotary: Rotary | None) -> Past:
         if self.normed:
             key = self.key_norm(key)
         if self.linear:
             return (*linear_features(key, rotary, self.feature_map), value)
         return rotate(key, rotary), value
+
+    def asked(self, x: Tensor, rotary: Rotary | None) -> Past:
+        """The queries of states x (B, T, D), rotated to their positions; linear: rotated and plain features."""
+        return self._asked(self.split(self.query(x)), rotary)
+
+    def _asked(self, query: Tensor, rotary: Rotary | None) -> Past:
+        if self.normed:
+            query = self.query_norm(query)
+        return linear_features(query, rotary, self.feature_map) if self.linear else (rotate(query, rotary),)
+
+    def both(self, x: Tensor, rotary: Rotary | None) -> tuple[Past, Past]:
+        """`asked` and `entries` of the same states, by one product where the weights were joined."""
+        if self.joint is None:
+            return self.asked(x, rotary), self.entries(x, rotary)
+        heads = self.split(F.linear(x, *self.joint))
+        if not (self.normed or self.linear):  # queries and keys are rotated as one
+            turned, value = heads.split_with_sizes([self.query_heads + self.key_heads, self.key_heads], 1)
+            query, key = rotate(turned, rotary).split_with_sizes([self.query_heads, self.key_heads], 1)
+            return (query,), (key, value)
+        query, key, value = heads.split_with_sizes([self.query_heads, self.key_heads, self.key_heads], 1)
+        return self._asked(query, rotary), self._entries(key, value, rotary)
 
     def kept(self, own: Past, present: Tensor | None) -> Past:
         """What to keep of the entries `own` for later queries; `present` (B, T) is False at empty positions, None without any."""
@@ -139,20 +169,24 @@ class Attention(nn.Module):
         state = linear_state(own, None)
         return state if before is None else tuple(a + b for a, b in zip(before, state, strict=True))
 
-    def forward(self, x: Tensor, view: View, before: Past | Growing | None, own: Past | None) -> Tensor:
-        """What states x (B, T, D) read of what was kept `before` and of their `own` entries, (B, T, D)."""
-        query = self.split(self.query(x))
-        if self.normed:
-            query = self.query_norm(query)
+    def forward(self, query: Past, view: View, before: Past | Growing | None, own: Past | None) -> Tensor:
+        """What the `asked` queries of (B, T) positions read of what was kept `before` and of their `own` entries, (B, T, D)."""
         if self.linear:
             assert not isinstance(view.mask, Flex)
             assert not isinstance(before, Growing)
-            out = linear_read(linear_features(query, view.rotary, self.feature_map), before, own, view.mask, view.form)
+            out = linear_read((query[0], query[1]), before, own, view.mask, view.form)
         else:
             key, value = _together(before, own)
-            out = attend(rotate(query, view.rotary), key, value, view.mask, view.bias)
+            out = attend(query[0], key, value, view.mask, view.bias)
         read: Tensor = self.output(out.transpose(1, 2).flatten(2))
         return read
+
+
+def joined(dtype: torch.dtype, *parts: Linear) -> Joint:
+    """The weights and biases of matrices of the same argument as one, for products in `dtype`."""
+    biases = [part.bias.to(dtype) for part in parts if part.bias is not None]
+    weight = torch.cat([part.weight.to(dtype) for part in parts])
+    return weight.T.contiguous().T, torch.cat(biases) if biases else None  # laid out so that few rows are fastest
 
 
 def _together(before: Past | Growing | None, own: Past | None) -> Past:
@@ -193,11 +227,18 @@ class FeedForward(nn.Module):
         self.gate = Linear(model.width, model.hidden, model.bias) if model.gated else None
         self.up = Linear(model.width, model.hidden, model.bias)
         self.down = Linear(model.hidden, model.width, model.bias)
+        self.joint: Joint | None = None
+        """Of gate and up, where nothing trains."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        up = self.up(x)
-        y: Tensor = self.down(self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up)
+        if self.joint is not None:
+            gate, up = F.linear(x, *self.joint).chunk(2, -1)
+            hidden = self.activation(gate) * up
+        else:
+            up = self.up(x)
+            hidden = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
+        y: Tensor = self.down(hidden)
         return y
 
 
@@ -222,6 +263,17 @@ class Layer(Typed):
     def reader(self) -> Attention:
         """The cross-attention's weights."""
         return self.attention if self.tied else self.cross_attention
+
+    def join(self) -> None:
+        """Join the weights of products that have the same argument, until `part`: single tokens are decoded faster."""
+        attention, block = self.attention, self.feed_forward
+        attention.joint = joined(self.compute_dtype, attention.query, attention.key, attention.value)
+        if block.gate is not None:
+            block.joint = joined(self.compute_dtype, block.gate, block.up)
+
+    def part(self) -> None:
+        """Forget what was joined."""
+        self.attention.joint = self.feed_forward.joint = None
 
     def entries(self, x: Tensor, rotary: Rotary | None) -> Past:
         """What states x (B, T, D) offer to the queries of this layer's merged attention."""
@@ -248,12 +300,13 @@ class Layer(Typed):
         cross-attention reads, as `cross_view` says. Returns the new x, and x's own entries.
         """
         h = self.attention_norm(x) if self.pre else x.to(self.compute_dtype)
-        own = self.attention.entries(h, view.rotary)
-        read = self.attention(h, view, before, own)
+        query, own = self.attention.both(h, view.rotary)
+        read = self.attention(query, view, before, own)
         x = x + read if self.pre else self.attention_norm.exact(x + read)
         if crossed is not None:
             norm = self.attention_norm if self.tied else self.cross_attention_norm
-            y = self._block(x, norm, lambda h: self.reader(h, cross_view or View(), crossed, None))
+            across = cross_view or View()
+            y = self._block(x, norm, lambda h: self.reader(self.reader.asked(h, across.rotary), across, crossed, None))
             alive = cross_view.mask.alive if cross_view and cross_view.mask else None
             # Where there is nothing to read there is no block, as with an empty input: no bias, no norm.
             x = y if alive is None else torch.where(alive.any(-3), y, x)

@@ -11,7 +11,8 @@ length are padded before their first token, where nobody looks.
 B batch, S input, T target, H query heads, G key heads, d head size, D width, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +137,24 @@ class Transformer(Typed):
     def attend_with(self, backend: Backend) -> None:
         """Compute softmax attention with that back end from now on: `flex` trains on a GPU only."""
         self._sight.backend = backend
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Get ready to decode token by token inside the block, where nothing may train.
+
+        Layers run uncompiled, because shapes change from token to token, and their products are joined.
+        """
+        step, layers = self.layer_step, self._stack("target")
+        try:
+            self.layer_step = Layer.forward
+            with torch.no_grad():
+                for layer in layers:
+                    layer.join()
+            yield
+        finally:
+            self.layer_step = step
+            for layer in layers:
+                layer.part()
 
     def _stack(self, side: str) -> list[Any]:
         return list(self.input_layers if side == "input" and self.model.parameters == "separate" else self.layers)
