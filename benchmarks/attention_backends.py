@@ -5,8 +5,9 @@ CPU in float32, gradients of queries, keys, values and learned biases included o
 too, in bfloat16 there; `share` is the part of the square's blocks that FlexAttention computes, and what it could win at best.
 `python benchmarks/attention_backends.py [--lengths 512,1024] [--repeats 10] [--eager]` prints a table and one JSON line.
 
-A CPU has no backward pass of FlexAttention, so there it is forward alone: agreement eagerly, speed compiled by g++ (tens of seconds
-for each rule) unless `--eager`, which computes the square and says nothing about speed. Not run on a GPU so far: no number of this file is known there.
+A CPU has no backward pass of FlexAttention, so there it is forward alone: agreement eagerly, speed compiled by g++ (tens of
+seconds for each rule) unless `--eager`, which computes the square and says nothing about speed. Not run on a GPU so far: no
+number of this file is known there.
 """
 
 import argparse

@@ -287,3 +287,20 @@ def test_an_encoder_alone_may_see_everything(tmp_path: Path) -> None:
     check_rules(build_plan(study_from(tables)))
     with pytest.raises(StudyError, match="leaks: "):
         check_rules(build_plan(study_from({**tables, "objective": {"name": "prefix_lm"}})))
+
+
+def test_a_rule_is_shown_with_its_picture(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["list", "rules"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {rule}: " in printed for rule in RULES)
+    assert run_command(["list", "rules", "--show", "forward_backward_heads"]) == 0
+    printed = capsys.readouterr().out
+    assert "first half of the heads:\n  input   x . . . . . | . . .\n  input   x x . . . . | . . .\n" in printed
+    assert "second half of the heads:\n  input   x x x x x x | . . .\n  input   . x x x x x | . . .\n" in printed
+    assert run_command(["list", "rules", "--show", f"{study.parent / 'my_rules.py'}:dilated"]) == 0
+    printed = capsys.readouterr().out
+    assert "dilated: The input sees every other position before it, and itself." in " ".join(printed.split())
+    assert "every head and layer:" in printed
+    assert "  input   x . x . x . | . . .\n" in printed
+    assert run_command(["list", "rules", "--show", "casual"]) == 2
+    assert capsys.readouterr().err == "paribus: --show casual: no such rule; did you mean causal?\n"

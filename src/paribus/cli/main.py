@@ -181,24 +181,27 @@ def new(
 @app.command("list")
 def list_(
     what: Annotated[
-        Literal["all", "objectives", "tasks"], typer.Argument(metavar="[WHAT]", help="objectives or tasks alone.")
+        Literal["all", "objectives", "tasks", "rules"],
+        typer.Argument(metavar="[WHAT]", help="objectives, tasks or rules alone."),
     ] = "all",
     show: Annotated[
-        str | None, typer.Option("--show", metavar="NAME", help="Print an example of this objective or task.")
+        str | None, typer.Option("--show", metavar="NAME", help="Print an example of this objective, task or rule.")
     ] = None,
     corpus: Annotated[
         str | None, typer.Option("--corpus", help="Of an objective's example, as data.corpus; stdlib by default.")
     ] = None,
 ) -> None:
-    """List what is built in: studies, values of the fields that make an architecture, objectives, tasks."""
-    from paribus.cli.studies import show_builtin, show_objectives, show_tasks
+    """List what is built in: studies, values of the fields that make an architecture, objectives, tasks, rules."""
+    from paribus.cli.studies import show_builtin, show_objectives, show_rule, show_rules, show_tasks
 
     if show is None:
-        {"all": show_builtin, "objectives": show_objectives, "tasks": show_tasks}[what]()
+        {"all": show_builtin, "objectives": show_objectives, "tasks": show_tasks, "rules": show_rules}[what]()
     elif what == "all":
         raise UserError(
             f"--show {show}: say of what: paribus list objectives --show NAME, or paribus list tasks --show NAME"
         )
+    elif what == "rules":
+        show_rule(show)
     else:
         from paribus.cli.examples import show_objective, show_task
 

@@ -2,13 +2,17 @@
 
 import shutil
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
+
+from pydantic import ValidationError
 
 from paribus.errors import UserError
 from paribus.study import spec
 from paribus.study.architecture import RULES, Model
-from paribus.study.problems import printable
+from paribus.study.own_rules import pinned, rule_name
+from paribus.study.problems import did_you_mean, listed, printable
 from paribus.study.reading import TEMPLATE, builtin_names, load_study
 
 _SWITCHES = ("parameters", "memory", "position", "mixer", "activation", "norm", "init")
@@ -57,6 +61,39 @@ def show_objectives() -> None:
     print("Objectives (an example: paribus list objectives --show NAME)")
     for name, says in spec.OBJECTIVES.items():
         wrapped(f"{name}: {says}", 2)
+
+
+def show_rules() -> None:
+    """Print every visibility rule in a line."""
+    from paribus.models.visibility import RULES as PREDICATES
+
+    print("Visibility rules, as model.input_attention (a picture: paribus list rules --show NAME)")
+    for name in RULES:
+        wrapped(f"{name}: {_says(PREDICATES[name])}", 2)
+
+
+def show_rule(name: str) -> None:
+    """Print what a rule says and a picture of it; `name` may be FILE.py:FUNCTION.
+
+    Raises UserError if there is no such rule, or it is not sound.
+    """
+    from paribus.models.soundness import rule_fault
+    from paribus.models.visibility import picture, rule_of
+
+    try:
+        model = Model(input_attention=pinned(name, Path()), layers=2, heads=2, attention_window=3)
+    except ValidationError as error:
+        near = did_you_mean(name, RULES)
+        raise UserError(f"--show {printable(name)}: no such rule{near or f'; there are {listed(RULES)}'}") from error
+    if fault := rule_fault(model, 0, [(6, 3)], predicts_input=False):
+        raise UserError(f"--show {printable(name)}: {fault}")
+    wrapped(f"{printable(rule_name(name))}: {_says(rule_of(model, 0))}", 0)
+    print("\n".join(["", *picture(model.rules[0])]))
+
+
+def _says(rule: Callable[..., object]) -> str:
+    """The first line of a rule's docstring."""
+    return (rule.__doc__ or "no docstring").strip().splitlines()[0]
 
 
 def show_tasks() -> None:

@@ -231,3 +231,26 @@ def square_mask(model: Model, layer: int, input_length: int, target_length: int)
 def sees_ahead(model: Model) -> bool:
     """Whether an input position can see a later one in any head of any layer: then it cannot be asked to predict it."""
     return any(bool(square_mask(model, layer, 8, 1).triu(1).any()) for layer in range(model.layers))
+
+
+def picture(rule: str, input_length: int = 6, target_length: int = 3) -> list[str]:
+    """A rule as lines of text, `x` where a query (row) sees a key (column): a square for each kind of heads and layers.
+
+    Heads are shown as first and second half, layers as even and odd; a window as three positions.
+    """
+    model = Model(input_attention=rule, layers=2, heads=2, attention_window=3)
+    squares: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for layer in range(2):
+        for head, seen in enumerate(square_mask(model, layer, input_length, target_length).tolist()):
+            rows = ["".join("x " if key else ". " for key in row).strip() for row in seen]
+            cut = 2 * input_length - 1
+            rows = [f"{row[:cut]} | {row[cut + 1 :]}" if input_length else row for row in rows]
+            squares.setdefault(tuple(rows), []).append((layer, head))
+    lines = []
+    for square, found in squares.items():
+        layers, heads = ({place[n] for place in found} for n in (0, 1))
+        where = [] if len(layers) == 2 else ["even layers" if 0 in layers else "odd layers"]
+        where += [] if len(heads) == 2 else ["first half of the heads" if 0 in heads else "second half of the heads"]
+        lines += [f"{', '.join(where) or 'every head and layer'}:"]
+        lines += [f"  {'input ' if n < input_length else 'target'}  {row}" for n, row in enumerate(square)]
+    return lines
