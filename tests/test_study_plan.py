@@ -120,6 +120,7 @@ OTHER: dict[str, Any] = {
     "training.device": "cpu",
     "training.dtype": "float32",
     "training.compile": "never",
+    "training.attention": "dense",
     "evaluation.score_on": "objective",
     "evaluation.continuation_splits": [0.5],
     "evaluation.window_factors": [2.0],
