@@ -40,11 +40,12 @@ def test_an_accuracy_is_never_called_a_loss(directory: Path) -> None:
     claim = record.claims[0]
     assert "in exact match" in wording.effect(record, claim)
     guide = " ".join(text for _, text in scope.guide(record))
-    assert "higher is better" in guide
+    assert "Higher is better" in guide
+    assert "exact match is the share of whole targets that greedy decoding would get right" in guide
     assert "Lower loss" not in guide
     charts = draw_charts(record)
     drawn = json.dumps(charts.chart("cost").views)
-    assert "Exact match, share of whole targets (higher is better)" in drawn
+    assert "Exact match (higher is better)" in drawn
     assert "loss" not in json.dumps([charts.chart("cost").title, charts.chart("cost").caption, drawn]).lower()
     assert charts.chart("cost").caption.startswith("Up and to the left is better")
     assert "loss" not in json.dumps(charts.chart("forest").views).lower()
@@ -264,3 +265,16 @@ def test_the_main_metric_is_the_one_most_claims_are_about(directory: Path) -> No
     edit(directory / "plan.json", lambda plan: plan.update(claims=[]))
     (directory / "verdicts.json").unlink()
     assert measured.main_metric(read_study(directory)).name == "bits_per_byte"
+
+
+def test_curves_show_the_main_accuracy_and_the_loss_beside_it(directory: Path) -> None:
+    as_pairs(directory, "exact_match")
+    labels = [label for label, _ in draw_charts(read_study(directory)).chart("learning").views]
+    assert "Log scales" in labels  # curves that hold no accuracies show the loss
+    for path in directory.glob("trials/*/curve.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row | {"exact_match": row["step"] / 600}) + "\n" for row in rows))
+    charts = draw_charts(read_study(directory))
+    assert [label for label, _ in charts.chart("learning").views] == ["Whole run", "Second half", "Against gpt", "Loss"]
+    assert max(row["score"] for row in charts.data["curve_exact_match"]) == pytest.approx(0.1)
+    assert {row["score"] for row in charts.data["curve_exact_match_difference"]} == {0.0}

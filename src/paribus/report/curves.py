@@ -84,7 +84,7 @@ def _learning_views(record: StudyRecord, data: dict[str, list[Row]], metric: Met
     name = f"curve_{metric.name}"
     data[name] = rows
     late = [row for row in rows if row["tokens"] >= max(row["tokens"] for row in rows) / 2]
-    plain = metric.axis(f"{metric.quantity.removeprefix('test ').capitalize()} on the tuning split")
+    plain = metric.axis("tuning")
     views = [("Whole run", _curve_spec(record, name, rows, plain))]
     if not metric.higher_is_better:
         positive = [row for row in rows if row["tokens"] > 0]

@@ -44,8 +44,7 @@ def splits(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     views: list[tuple[str, Spec]] = []
     for metric in charted(record):
         scorers = [(label, _pooled(lengths, record.test_weights, metric)) for label, lengths in places]
-        title = metric.axis("Test loss on the target" if not metric.higher_is_better else "")
-        views += _views(record, data, "splits", metric, scorers, title, "Input tokens", first_difference=True)
+        views += _views(record, data, "splits", metric, scorers, "Input tokens", first_difference=True)
     gathered = any(len(lengths) > 1 for lengths in bins)
     text = (
         "Test pairs by length of input, gathered so that each group has about as many."
@@ -116,7 +115,7 @@ def beyond(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         "Beyond the training length",
         f"Trained on windows of {trained} tokens, the first of the axis. Dot: mean over seeds. Bar: smallest to largest "
         "seed. Losses at different lengths are over different text; the level of one arm against another tells more.",
-        tuple(_views(record, data, "beyond", metric, scorers, metric.axis(), "Tokens of the window", joined=True)),
+        tuple(_views(record, data, "beyond", metric, scorers, "Tokens of the window", joined=True)),
     )
 
 
@@ -126,7 +125,6 @@ def _views(
     name: str,
     metric: Metric,
     scorers: Sequence[tuple[str, Scorer]],
-    title: str,
     axis: str,
     *,
     joined: bool = False,
@@ -154,7 +152,7 @@ def _views(
     if rows:
         data[f"{name}_{metric.name}"] = rows
         label = "Loss" if metric.name in LOSSES else metric.label.capitalize()
-        views.append((label, _spec(record, f"{name}_{metric.name}", rows, order, title, axis, joined, False)))
+        views.append((label, _spec(record, f"{name}_{metric.name}", rows, order, metric.axis(), axis, joined, False)))
     if differences and home and metric == charted(record)[0]:
         data[f"{name}_difference"] = differences
         improvement = f"Improvement over {home}, {metric.label}"

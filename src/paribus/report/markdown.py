@@ -57,7 +57,7 @@ def markdown(record: StudyRecord) -> str:
         lines += ["The study makes no claim.", ""]
     lines += ["## Results", "", *_table(results_table(record))]
     if longer := lengths_table(record):
-        lines += ["## Beyond the training length", "", *_table(longer)]
+        lines += ["## Beyond the training length", "", f"{plain(longer.caption)}.", "", *_table(longer)]
     lines += ["## Audit", "", *_table(arms_table(record))]
     if compared := contrasts_table(record):
         lines += _table(compared)

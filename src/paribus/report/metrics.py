@@ -47,9 +47,10 @@ class Metric(NamedTuple):
         """The word for the best of several scores."""
         return "Highest" if self.higher_is_better else "Lowest"
 
-    def axis(self, what: str = "") -> str:
-        """Title of an axis of scores; `what` replaces `Test loss` or `Exact match`."""
-        return f"{what or self.quantity.capitalize()}, {self.unit} ({self.better})"
+    def axis(self, split: str = "test") -> str:
+        """Title of an axis of scores on a split: `Test loss, bits per byte (lower is better)`; short, so that it fits."""
+        quantity = self.quantity if self.higher_is_better else f"{self.quantity.replace('test', split)}, {self.unit}"
+        return f"{quantity.capitalize()} ({self.better})"
 
     def amount(self, size: str) -> str:
         """A difference in words: `0.012 bits per byte`, `0.012 in exact match`."""

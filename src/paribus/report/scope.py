@@ -6,6 +6,7 @@ Choices that are the default in every arm go without saying; those that are not,
 from collections.abc import Sequence
 
 from paribus.report.measured import SHARES, objectives, scored_on
+from paribus.report.metrics import METRICS
 from paribus.report.numbers import MISSING, compact, grouped, listed, value_text
 from paribus.report.reading import StudyRecord
 from paribus.study.architecture import Model
@@ -83,12 +84,17 @@ def guide(record: StudyRecord) -> tuple[tuple[str, str], ...]:
     if not claimed & set(SHARES):
         means, better = loss, "Lower loss is better."
     elif claimed <= set(SHARES):
-        means, better = f"It is {share}", "Accuracies are shares from 0 to 1, and higher is better."
+        means, better = f"It is {share}", f"Higher is better. {_shares()}"
     else:
-        means, better = f"{loss}; of accuracies, {share}", "Lower loss is better, and higher accuracy."
+        means, better = f"{loss}; of accuracies, {share}", f"Lower loss is better, and higher accuracy. {_shares()}"
     batches = "same batches, " if len(objectives(record)) == 1 else ""
     positive = f"{means}, paired seed by seed: same start, {batches}same test windows. {better}"
     return (("An improvement is positive.", positive), *_GUIDE)
+
+
+def _shares() -> str:
+    meanings = listed(f"{METRICS[name].quantity} is the {METRICS[name].unit}" for name in SHARES)
+    return f"{meanings[0].upper()}{meanings[1:]} that greedy decoding would get right, given what stands before."
 
 
 _GUIDE = (

@@ -143,7 +143,7 @@ def lengths_table(record: StudyRecord) -> Table | None:
     if not factors:
         return None
     metric, window = main_loss(record), (record.study.get("data") or {}).get("window")
-    rows, reasons = [], dict[str, list[str]]()
+    rows, reasons = [], dict[tuple[str, float], list[str]]()
     for arm in record.arms:
         cells = [number(_mean_and_spread(record.scores(arm.name, metric.name)))]
         for factor in factors:
@@ -151,11 +151,14 @@ def lengths_table(record: StudyRecord) -> Table | None:
             values = [value for one in found if isinstance(one, Score) and (value := one.get(metric.name)) is not None]
             cells.append(number(_mean_and_spread(values)))
             for reason in dict.fromkeys(one for one in found if isinstance(one, str)):
-                reasons.setdefault(reason, []).append(f"{arm.name} at {length_text(window, factor)}")
+                reasons.setdefault((reason, factor), []).append(arm.name)
         rows.append((arm_cell(record, arm.name), *cells))
     columns = ("Arm", f"{length_text(window, 1)}, as trained", *(length_text(window, factor) for factor in factors))
-    notes = tuple(f"No score of {listed(dict.fromkeys(where))}: {why.rstrip('.')}." for why, where in reasons.items())
-    caption = f"{metric.heading}, by length of the window; mean and SD of seeds"
+    notes = tuple(
+        f"No score of {listed(arms)} at {length_text(window, factor)}: {sentence(why)}"
+        for (why, factor), arms in reasons.items()
+    )
+    caption = f"{metric.heading}, by length of the window; mean and SD of seeds, over different text at each length"
     return Table(caption, columns, tuple(rows), (*notes, *off_notes(record)))
 
 
