@@ -23,14 +23,16 @@ Numbers = npt.NDArray[np.float64]
 
 @contextmanager
 def exactly(model: Transformer, trained_in: torch.dtype) -> Iterator[None]:
-    """Run `model` eagerly in float32 inside the block, whatever it was trained in."""
-    step = model.layer_step
+    """Run `model` eagerly, in float32 and over the dense square inside the block, whatever it was trained in."""
+    step, backend = model.layer_step, model.backend
     model.layer_step = Layer.forward
+    model.attend_with("dense")
     model.compute_in(torch.float32)
     try:
         yield
     finally:
         model.layer_step = step
+        model.attend_with(backend)
         model.compute_in(trained_in)
 
 

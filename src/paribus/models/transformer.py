@@ -134,6 +134,11 @@ class Transformer(Typed):
             if isinstance(module, Typed):
                 module.compute_dtype = dtype
 
+    @property
+    def backend(self) -> Backend:
+        """How softmax attention is computed."""
+        return self._sight.backend
+
     def attend_with(self, backend: Backend) -> None:
         """Compute softmax attention with that back end from now on: `flex` trains on a GPU only."""
         self._sight.backend = backend
