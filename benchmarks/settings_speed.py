@@ -3,7 +3,7 @@
 Width 256, 4 layers, 4 heads, vocabulary 4096, batch 16 x 256, on the `stdlib` corpus, through the product's own trainer. Speed is
 positions read per second, input and target together, because objectives cut the same text to different lengths. Rules that are
 drawn per sequence are timed too: their masks are new at every step, and must not make anything compile again.
-`python benchmarks/settings_speed.py [--steps 12] [--threads 2] [--eager]` prints a table and one JSON line; ratios are of medians.
+`python benchmarks/settings_speed.py [--steps 12] [--threads 2] [--eager]` prints a table and a JSON line; ratios are of medians.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 import torch._dynamo.utils as dynamo
 
 from paribus.data.store import prepare
-from paribus.engines.study_run import processor
+from paribus.engines.environment import processor
 from paribus.study.architecture import Model
 from paribus.study.spec import Config, Data, Objective, Training
 from paribus.training.runtime import Runtime, can_compile, fastest_dtype, prepare_process

@@ -58,7 +58,7 @@ def test_flex_attention_is_chosen_where_it_can_train_and_pays() -> None:
 def test_flex_attention_is_refused_where_it_cannot_train() -> None:
     with pytest.raises(StudyError, match="no backward pass on a CPU: use auto or dense"):
         resolve(arms(attention="flex"), 1e10, 10, 2)
-    with pytest.raises(StudyError, match="no heads smaller than 16, and an arm has model.head_size = 8"):
+    with pytest.raises(StudyError, match=r"no heads smaller than 16, and an arm has model.head_size = 8"):
         attention_backend([Config(model={"head_size": 8}, training={"attention": "flex"})], "cuda")
 
 
