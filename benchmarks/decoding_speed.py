@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from paribus.data.prompts import Prompt
-from paribus.engines.study_run import processor
+from paribus.engines.environment import processor
 from paribus.generation.continuing import generate
 from paribus.models.initialisation import initialise
 from paribus.models.interface import Interface

@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from paribus.data.store import prepare
-from paribus.engines.study_run import processor
+from paribus.engines.environment import processor
 from paribus.study.architecture import Model
 from paribus.study.spec import Config, Data, Objective, Training
 from paribus.training.runtime import Runtime, can_compile, fastest_dtype, prepare_process, product_rate

@@ -9,8 +9,10 @@ from safetensors.numpy import load_file
 
 from paribus import files
 from paribus.data.store import Corpus, prepare
-from paribus.engines.study_run import check_directory, results, runtimes, train
+from paribus.engines.manifest import write_manifest
+from paribus.engines.study_run import check_directory, check_unchanged, halves, results, runtimes, train
 from paribus.engines.trial import Event
+from paribus.engines.trial_state import set_aside
 from paribus.errors import AuditError
 from paribus.models.soundness import check_rules
 from paribus.report.build import build_report
@@ -71,7 +73,8 @@ def run_study(
 ) -> Outcome:
     """Train what is unfinished of `study` in the directory `out`, evaluate, judge, and write the report.
 
-    Calling it again resumes a study that was stopped; a finished one is only judged and reported again. Raises AuditError
+    Calling it again resumes a study that was stopped; a finished one is only judged and reported again; a trial of which half was
+    deleted is moved to `set-aside/` and trained again. Raises AuditError
     where the arms differ in something undeclared or a `hold` breaks, before anything is trained and again after.
     """
     out = Path(out)
@@ -79,6 +82,7 @@ def run_study(
     ready = prepare_study(study, progress)
     if not ready.audit["passed"]:
         raise AuditError("; ".join(complaints(ready.audit)))
+    check_unchanged(out, ready.plan, ready.corpus, ready.audit)
     files.write_json(out / "study.json", study.model_dump(mode="json"))
     files.write_json(out / "plan.json", ready.plan.to_dict())
     files.write_json(out / "audit.json", ready.audit)
@@ -87,8 +91,12 @@ def run_study(
     files.write_json(out / "data.json", ready.corpus.summary())
     ready.corpus.tokenizer.save(out / "tokenizer.json")
     runtime, workers = runtimes(out, ready.plan, ready.audit, workers, command)
+    halved = halves(out, ready.plan)
+    set_aside(out, halved)
     plan = {"plan": ready.plan, "runtime": runtime, "workers": workers, "out": out}
     listen({"event": "planned", "finished": results(out, ready.plan), **plan})
+    for name, why in halved.items():
+        listen({"event": "halved", "id": name, "error": why})
     train(out, ready.plan, ready.corpus, runtime, workers, listen)
     outcome = conclude(out, ready.plan, study.confidence, ready.audit)
     if not outcome.audit["passed"]:
@@ -97,15 +105,22 @@ def run_study(
 
 
 def conclude(out: Path, plan: Plan, confidence: float, audited: dict[str, Any]) -> Outcome:
-    """Judge and report what the directory holds."""
+    """Judge and report what the directory holds, and hash it."""
     found = results(out, plan)
     audited = recorded(audited, plan, found)
     files.write_json(out / "audit.json", audited)
+    verdicts = judged(out, plan, confidence, found)
+    files.write_json(out / "verdicts.json", verdicts)
+    report = build_report(out)
+    write_manifest(out, plan)
+    return Outcome(out, report, verdicts, audited)
+
+
+def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The verdicts that follow from the test losses in the directory; `found` maps trials to their `result.json`."""
     scores: dict[str, dict[int, Any]] = {arm.name: {} for arm in plan.arms}
     for trial in plan.trials:
         if found.get(trial.id, {}).get("status") == "done":
             scores[trial.arm][trial.seed] = load_file(out / "trials" / trial.id / "test_losses.safetensors")
     windows = load_file(out / "test_windows.safetensors")
-    verdicts = judge([claim.model_dump(mode="json") for claim in plan.claims], scores, windows, confidence)
-    files.write_json(out / "verdicts.json", verdicts)
-    return Outcome(out, build_report(out), verdicts, audited)
+    return judge([claim.model_dump(mode="json") for claim in plan.claims], scores, windows, confidence)

@@ -99,6 +99,13 @@ class RunDisplay:
         state.status = "waiting"
         self._line(event, f"starts again: {event['error']}", state)
 
+    def _halved(self, event: Event, state: _State) -> None:
+        self.console.print(
+            f"{event['id']}  is trained again, and what was left of it lies in set-aside/: {event['error']}",
+            markup=False,
+            soft_wrap=True,
+        )
+
     def _failed(self, event: Event, state: _State) -> None:
         state.status = "failed"
         self._line(event, f"failed: {event['error']}", state)

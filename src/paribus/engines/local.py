@@ -102,10 +102,11 @@ class LocalEngine:
             worker.send(worker.job.to_dict())
 
     def _start(self, job: Job) -> _Worker:
-        log = self._logs / f"worker-{len(self._workers)}.log"
+        number = len(self._workers)
+        log = self._logs / f"worker-{number}.log"
         with open(log, "a", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "paribus.engines.worker"],
+                [sys.executable, "-m", "paribus.engines.worker", str(number)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -1,13 +1,10 @@
 """All trials of a plan, in a directory: what is unfinished is run or resumed, what is finished is left alone."""
 
-import os
-import platform
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +13,33 @@ from safetensors.numpy import save_file
 
 from paribus import files
 from paribus.data.store import Corpus
+from paribus.engines.environment import environment_of
 from paribus.engines.local import LocalEngine, default_workers
+from paribus.engines.manifest import NAME, altered, read_manifest
 from paribus.engines.trial import Event, Job, evaluation_batches
+from paribus.engines.trial_state import states_of
 from paribus.errors import UserError
-from paribus.study.audit import common_names
+from paribus.study.audit import common_names, recorded
 from paribus.study.plan import Plan
 from paribus.training.runtime import Runtime, resolve
 
-PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "safetensors", "pydantic")
-
 
 def results(out: Path, plan: Plan) -> dict[str, dict[str, Any]]:
-    """The result of every trial that has one, by trial id."""
-    found = {trial.id: out / "trials" / trial.id / "result.json" for trial in plan.trials}
-    return {name: files.read_json(path) for name, path in found.items() if path.exists()}
+    """The result of every trial that has a whole one, by trial id."""
+    whole = [name for name, state in states_of(out, plan).items() if state.kind in ("done", "diverged")]
+    return {name: files.read_json(out / "trials" / name / "result.json") for name in whole}
+
+
+def halves(out: Path, plan: Plan) -> dict[str, str]:
+    """The trials of which only half is left, by id, each with what is missing."""
+    return {name: state.why for name, state in states_of(out, plan).items() if state.kind == "half"}
 
 
 def check_directory(out: Path, plan: Plan) -> None:
     """See that `out` is new, empty, or the directory of this study: nothing of another study is ever overwritten.
 
-    Raises UserError if `out` holds something else, or this study under another configuration. Further seeds, other
-    claims or words do not make it another: trials that exist already still count.
+    Raises UserError if `out` holds something else, this study under another configuration, or finished trials that were
+    changed after they ran. Further seeds, other claims or words do not make it another: trials that exist already still count.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -44,42 +47,72 @@ def check_directory(out: Path, plan: Plan) -> None:
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror}; choose another directory") from error
     if "plan.json" in entries:
-        before = {arm["name"]: arm["config"] for arm in files.read_json(out / "plan.json")["arms"]}
+        before = {arm["name"]: arm["config"] for arm in _read(out / "plan.json")["arms"]}
         now = {arm["name"]: arm["config"] for arm in plan.to_dict()["arms"]}
         changed = [name for name in before.keys() & now.keys() if before[name] != now[name]]
         if changed or not before.keys() & now.keys():
             what = f"arm {min(changed)!r} is configured otherwise there" if changed else "it has other arms"
             raise UserError(f"--out {out} belongs to another configuration ({what}): choose another --out")
+        _check_files(out, plan)
     elif entries:
         raise UserError(f"--out {out} is not empty and holds no study (no plan.json): choose another --out")
+
+
+def _check_files(out: Path, plan: Plan) -> None:
+    """Compare whole trials with the manifest, if there is one: what was changed must not be judged as if it were run."""
+    if not (out / NAME).exists():
+        return
+    whole = {name for name, state in states_of(out, plan).items() if state.kind in ("done", "diverged")}
+    own = {
+        name: value
+        for name, value in read_manifest(out)["files"].items()
+        if name.startswith("trials/") and name.split("/")[1] in whole
+    }
+    for name, how in altered(out, own):
+        trial = name.split("/")[1]
+        raise UserError(
+            f"--out {out}: {name} is {how} since the run (see {NAME}): restore it, or move the folder trials/{trial} away, "
+            "and the trial is trained again"
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """One JSON object of the directory. Raises UserError where it is damaged."""
+    try:
+        value = files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: restore it, or choose another --out") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds no JSON object: restore it, or choose another --out")
+    return value
+
+
+def check_unchanged(out: Path, plan: Plan, corpus: Corpus, audit: dict[str, Any]) -> None:
+    """See that the finished trials in `out` are those that this study would train, before anything is overwritten.
+
+    Raises UserError where the text is another than theirs, or where a start, an order of data or a count is.
+    """
+    if (out / "data.json").exists():
+        before = _read(out / "data.json").get("hash")
+        if before != corpus.hash:
+            raise UserError(
+                f"--out {out}: its trials read other text (corpus {before}, and it is {corpus.hash} now): choose another --out"
+            )
+    mismatches = recorded(audit, plan, results(out, plan))["recorded"]["mismatches"]
+    if mismatches:
+        others = f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else ""
+        raise UserError(f"--out {out} belongs to another configuration: {mismatches[0]}{others}: choose another --out")
 
 
 def environment(runtime: Runtime, workers: int, command: str | None) -> dict[str, Any]:
     """Where and with what a study runs."""
     return {
-        "packages": {name: version(name) for name in ("paribus", *PACKAGES)},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "accelerator": torch.cuda.get_device_name() if runtime.device == "cuda" else None,
+        **environment_of(runtime.device),
         **runtime.as_dict(),
         "workers": workers,
         "command": command or shlex.join(["paribus", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def runtimes(
@@ -88,7 +121,7 @@ def runtimes(
     """How the trials run: as the directory's record says, or decided now for the dearest arm and recorded."""
     path = out / "environment.json"
     if path.exists():
-        known = files.read_json(path)
+        known = _read(path)
         runtime = Runtime(**{field.name: known[field.name] for field in fields(Runtime) if field.name in known})
         if runtime.device == "cuda" and not torch.cuda.is_available():
             raise UserError(

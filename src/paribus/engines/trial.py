@@ -18,6 +18,7 @@ from paribus.data.continuation import off_distribution
 from paribus.data.scored import EvaluationBatches
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
+from paribus.engines.sessions import Session
 from paribus.evaluation.lengths import by_window_factor
 from paribus.evaluation.scoring import Score, Scored, by_split, score_windows
 from paribus.models.cost import parameter_counts
@@ -47,7 +48,7 @@ class Job:
     """Parameters whose start all arms of the study share."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For the pipe and for `trial.json`."""
+        """For the pipe."""
         return {
             "id": self.id,
             "arm": self.arm,
@@ -57,6 +58,10 @@ class Job:
             "folder": str(self.folder),
             "common_names": self.common_names,
         }
+
+    def record(self) -> dict[str, Any]:
+        """As `trial.json` holds it: nothing of where it lies or of what else the study trains."""
+        return {name: value for name, value in self.to_dict().items() if name not in ("folder", "common_names")}
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> "Job":
@@ -102,8 +107,16 @@ class _Log:
 class TrialRun:
     """One trial at work in this process."""
 
-    def __init__(self, job: Job, corpus: Corpus, report: Callable[[Event], None], stopping: Callable[[], bool]) -> None:
-        self.job, self.corpus, self._report, self._stopping = job, corpus, report, stopping
+    def __init__(
+        self,
+        job: Job,
+        corpus: Corpus,
+        report: Callable[[Event], None],
+        stopping: Callable[[], bool],
+        worker: int = 0,
+    ) -> None:
+        """`worker`: the number of this process in its pool, for the record."""
+        self.job, self.corpus, self._report, self._stopping, self._worker = job, corpus, report, stopping, worker
         self.seconds = {"setup": 0.0, "training": 0.0, "evaluation": 0.0, "checkpoint": 0.0}
         self._steps_timed, self._tokens_timed = 0.0, 0
         self._last_report = 0.0
@@ -115,15 +128,13 @@ class TrialRun:
         _forget_peak_memory()
         start = time.perf_counter()
         self.job.folder.mkdir(parents=True, exist_ok=True)
-        record = self.job.to_dict()
-        files.write_json(
-            self.job.folder / "trial.json", {k: v for k, v in record.items() if k not in ("folder", "common_names")}
-        )
         job = self.job
+        files.write_json(job.folder / "trial.json", job.record())
         self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names)
         restored = self.trainer.restore(self._checkpoint)
         if restored is not None:
             self.seconds = restored["seconds"]
+        self._session = Session(job.folder, job.runtime.device, self.trainer.step_index, self._worker)
         self._tokens_before = self.trainer.seen_tokens
         self._metrics = _Log(self.job.folder / "metrics.jsonl", self.trainer.step_index)
         self._curve = _Log(self.job.folder / "curve.jsonl", self.trainer.step_index)
@@ -146,6 +157,7 @@ class TrialRun:
         while not trainer.done:
             if self._stopping():
                 self._save()
+                self._session.end("stopped", trainer.step_index, _peak_memory(self.job.runtime.device))
                 return "stopped"
             begin = time.perf_counter()
             try:
@@ -222,9 +234,7 @@ class TrialRun:
             self.seconds["evaluation"] += time.perf_counter() - begin
         self._metrics.flush()
         self._curve.flush()
-        begin = time.perf_counter()
-        trainer.save_weights(self._checkpoint)
-        self.seconds["checkpoint"] += time.perf_counter() - begin
+        peak = _peak_memory(job.runtime.device)
         status = "done" if reason is None else "diverged"
         result = {
             "status": status,
@@ -246,9 +256,13 @@ class TrialRun:
             },
             "seconds": self.seconds,
             "tokens_per_second": self._tokens_timed / self._steps_timed if self._steps_timed else None,
-            "peak_memory_bytes": _peak_memory(job.runtime.device),
+            "clipped_share": clipped_share(job.folder / "metrics.jsonl", job.config.training.clip),
+            "peak_memory_bytes": self._session.largest_memory(peak),
         }
+        self._session.end(status, trainer.step_index, peak)
         files.write_json(job.folder / "result.json", result)
+        # Only now: without its result a trial goes on from the optimizer's state, which this drops.
+        trainer.save_weights(self._checkpoint)
         return status
 
     def _test(self, scored: Scored, windows: EvaluationBatches) -> dict[str, Any]:
@@ -262,6 +276,12 @@ class TrialRun:
                 model, self.corpus, config, self.job.runtime.torch_dtype, SCORING_BATCH
             ),
         }
+
+
+def clipped_share(metrics: Path, clip: float) -> float | None:
+    """Share of the steps whose gradient was longer than `training.clip`, hence shortened; None without a step."""
+    norms = [json.loads(line)["gradient_norm"] for line in metrics.read_text(encoding="utf-8").splitlines()]
+    return sum(norm > clip for norm in norms) / len(norms) if norms else None
 
 
 def _forget_peak_memory() -> None:

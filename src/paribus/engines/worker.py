@@ -1,4 +1,4 @@
-"""A worker process: `python -m paribus.engines.worker` runs the trials it is sent, one after the other.
+"""A worker process: `python -m paribus.engines.worker NUMBER` runs the trials it is sent, one after the other.
 
 Jobs come as JSON lines on standard input, events go as JSON lines to what was standard output when it started; anything
 else that is printed goes to standard error. It ends when its input closes: no worker outlives its parent.
@@ -14,6 +14,7 @@ import traceback
 from typing import Any, TextIO
 
 from paribus.data.store import Corpus, prepare
+from paribus.engines.environment import code_identity
 from paribus.engines.trial import Event, Job, TrialRun
 from paribus.errors import UserError
 from paribus.study.spec import Data
@@ -39,8 +40,8 @@ class _Inbox:
         self.jobs.put(None)
 
 
-def main() -> None:
-    """Run jobs until the input closes."""
+def main(worker: int) -> None:
+    """Run jobs until the input closes; `worker` is this process's number in the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a terminal sends Ctrl-C to the whole group
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
@@ -48,6 +49,7 @@ def main() -> None:
     def report(event: Event) -> None:
         events.write(json.dumps(event) + "\n")
 
+    code_identity()  # of the code as it was loaded, whatever is edited later
     inbox = _Inbox(sys.stdin)
     corpora: dict[str, Corpus] = {}
     while (message := inbox.jobs.get()) is not None and not inbox.stop.is_set():
@@ -55,7 +57,7 @@ def main() -> None:
         try:
             prepare_process(job.runtime)
             corpus = _corpus(corpora, job.config.data)
-            trial = TrialRun(job, corpus, report, inbox.stop.is_set)
+            trial = TrialRun(job, corpus, report, inbox.stop.is_set, worker)
             status = trial.run()
             report({"event": "ended", "id": job.id, "status": status, "nats_per_token": trial.test_loss})
         except UserError as error:
@@ -74,6 +76,6 @@ def _corpus(known: dict[str, Corpus], data: Data) -> Corpus:
 
 if __name__ == "__main__":
     try:
-        main()
+        main(int(sys.argv[1]))
     except BrokenPipeError:  # the parent is gone
         os._exit(1)
