@@ -196,6 +196,22 @@ def test_the_sequential_denoiser_cuts_out_the_end_of_the_text() -> None:
     assert (pairs.labels[:, 1:-1] == text.tokens[:, kept:]).all()
 
 
+@pytest.mark.parametrize(("density", "mean", "spans"), [(0.15, 64.0, 1), (0.5, 64.0, 2), (0.15, 3.0, 11)])
+def test_the_other_denoisers_of_ul2_cut_out_spans_anywhere(density: float, mean: float, spans: int) -> None:
+    """A single span that always stood at the end would be the sequential denoiser's. Each arrangement is equally likely."""
+    objective = Objective(name="ul2", denoisers=["X"], densities=[density], mean_spans=[mean])
+    shape = shapes_of(objective, 256)[0]
+    assert shape.spans == spans
+    text = drawn(shape, 0, rows=4000)
+    specials, source = specials_of(objective, 256), made(objective, shape, text, 256).input[:, 1:]
+    gaps = shape.tokens - shape.noise + 1  # between the tokens kept, and before and after them
+    begins, ends = (source[:, edge] == specials.sentinel(span) for edge, span in ((0, 0), (-1, spans - 1)))
+    assert begins.mean() == pytest.approx(spans / gaps, abs=0.02)
+    assert ends.mean() == pytest.approx(spans / gaps, abs=0.02)
+    kept_before = np.argmax(source == specials.sentinel(0), axis=1)
+    assert kept_before.mean() == pytest.approx((gaps - spans) / (spans + 1), rel=0.06)
+
+
 @given(windows)
 def test_each_document_length_from_8_tokens_on_has_one_shape_of_each_kind(window: int) -> None:
     for name in CORRUPTING:

@@ -18,17 +18,23 @@ def span_corruption(text: Text, shape: Shape, section: Objective, specials: Spec
     """Spans are cut out; each leaves a sentinel, and the target says what stood there (arXiv 1910.10683, 3.1.4).
 
     Input: the mode, if any, and the text with sentinel i for span i. Predicted: sentinel 0, span 0, sentinel 1, span 1, ..., and
-    a last sentinel; fed: the start token, then the same. Text and spans alternate, text first, each of at least one token;
-    under mode S, UL2's sequential denoiser, the one span stands at the end (arXiv 2205.05131, 3.1.2).
+    a last sentinel; fed: the start token, then the same. Text and spans alternate, each of at least one token. As in T5's code
+    text comes first, so that the last span ends the text. UL2's modes R and X may also begin with a span and end with text:
+    they have few spans, and one alone would otherwise always be the end, which is the sequential denoiser's, mode S (arXiv
+    2205.05131, 3.1.2).
     """
     B, n = text.tokens.shape
     kept = n - shape.noise
     if shape.mode == "S":
         lengths = np.tile(np.array([kept, shape.noise]), (B, 1))
     else:
+        anywhere = shape.mode is not None
         cut = segmentation(text.keys, 0, shape.noise, shape.spans)
-        left = segmentation(text.keys, n, kept, shape.spans)
-        lengths = np.stack([left, cut], axis=2).reshape(B, 2 * shape.spans)
+        left = segmentation(text.keys, n, kept + 2 * anywhere, shape.spans + anywhere)
+        lengths = np.zeros((B, 2 * shape.spans + anywhere), dtype=np.int64)
+        lengths[:, 0::2], lengths[:, 1::2] = left, cut
+        if anywhere:  # the first and the last text may be empty
+            lengths[:, [0, -1]] -= 1
     return corrupted(text.tokens, lengths, shape.mode, specials)
 
 
@@ -45,11 +51,15 @@ def segmentation(keys: Bits, first: int, items: int, segments: int) -> Ints:
 
 
 def corrupted(tokens: Ints, lengths: Ints, mode: str | None, specials: Specials) -> Pairs:
-    """Tokens (B, n) with the odd ones of their segments cut out; `lengths` (B, 2k), of which all sums of odd ones are equal."""
+    """Tokens (B, n) with the odd ones of their segments cut out, of which each row has as many, k, and as many tokens of them.
+
+    `lengths` (B, 2k), or (B, 2k + 1) where text may follow the last span; only the first and the last text may be empty.
+    """
     B, n = tokens.shape
     segments = lengths.shape[1]
-    starts = np.zeros((B, n), dtype=np.int64)
+    starts = np.zeros((B, n + 1), dtype=np.int64)  # an empty last text would start behind the end
     np.put_along_axis(starts, np.cumsum(lengths, axis=1)[:, :-1], 1, axis=1)
+    starts = starts[:, :n]
     segment = np.cumsum(starts, axis=1)
     is_cut = segment % 2 == 1
     begins = is_cut & (starts == 1)
