@@ -122,6 +122,12 @@ def input_pairs(model: Model, input_length: int) -> list[int]:
     return _pairs(model, input_length, whole, whole, lambda form: form(input_length, model.attention_window or 0))
 
 
+def appended_pairs(model: Model, past: int, length: int) -> list[int]:
+    """Pairs that each layer's rule allows to `length` input positions after `past` others, which see nothing of them."""
+    whole, window = past + length, model.attention_window or 0
+    return _pairs(model, whole, range(past, whole), range(whole), lambda form: form(whole, window) - form(past, window))
+
+
 def target_pairs(model: Model, input_length: int, past: int, length: int, first_key: int) -> list[int]:
     """Pairs that each layer's rule allows to `length` target positions after `past` others, with keys from `first_key` on.
 

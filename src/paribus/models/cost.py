@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from paribus.models.attention_cost import (
     Flops,
+    appended_pairs,
     cross_pairs,
     input_pairs,
     linear_flops,
@@ -22,6 +23,7 @@ from paribus.models.attention_cost import (
     target_pairs,
 )
 from paribus.models.interface import Interface
+from paribus.models.reuse import layers_run
 from paribus.models.transformer import parameter_shapes
 from paribus.study.architecture import Model
 
@@ -74,6 +76,16 @@ def training_cost(
 ) -> Flops:
     """Forward and backward of one pair: the backward pass multiplies twice what the forward pass does (arXiv 2001.08361)."""
     return forward_cost(model, interface, input_length, target_length, predicting) * 3
+
+
+def serial_path(model: Model, reads_input: bool = True) -> int:
+    """Layers that lie one after another on the longest way from a token to the logits: no machine can run them side by side.
+
+    Memory that is read layer by layer is ready when the same layer of the target asks for it: L layers. Of the input's last
+    states a target's first layer must wait for all layers of the input: 2L, whether the stacks share their weights or not.
+    `reads_input`: whether there is ever an input and a target after it.
+    """
+    return model.layers * (2 if reads_input and model.memory != "every_layer" else 1)
 
 
 def forward_flops(model: Model, interface: Interface, input_length: int, target_length: int) -> int:
@@ -159,8 +171,7 @@ def input_pass(model: Model, interface: Interface, input_length: int) -> Flops:
     s = input_length
     if s == 0:
         return Flops()
-    reads_last_states = interface.input_loss or model.memory != "every_layer"
-    run = model.layers - (not reads_last_states)
+    run = layers_run(model, interface)
     flops = same(run * s * _layer(model) + (model.layers - run) * s * _key_value(model))
     for rule, pairs in list(zip(model.rules, input_pairs(model, s), strict=True))[:run]:
         if model.mixer == "linear":
@@ -173,6 +184,29 @@ def input_pass(model: Model, interface: Interface, input_length: int) -> Flops:
         if model.mixer == "linear":
             flops += same(model.layers * state_flops(model.key_heads, model.head_size, s))
     return flops
+
+
+def append_pass(model: Model, interface: Interface, past: int, length: int) -> Flops:
+    """`appending.append` of `length` input tokens to `past` others that need not be read again (`reuse` says when).
+
+    Linear attention keeps the state of the input layers besides that of the memory, where it is another.
+    """
+    n = length
+    if n == 0:
+        return Flops()
+    run, linear, layer_by_layer = layers_run(model, interface), model.mixer == "linear", model.memory == "every_layer"
+    flops = same(run * n * _layer(model) + (model.layers - run) * n * _key_value(model))
+    if linear:
+        within = model.query_heads * n * (n + 1) // 2
+        read = same((past > 0) * state_read_flops(model, n))
+        flops += (linear_flops(model, "causal", within, n) + read) * run
+    else:
+        for pairs in appended_pairs(model, past, n)[:run]:
+            flops += softmax_flops(model, pairs, n, past + n)
+    if not layer_by_layer:
+        flops += same(model.layers * n * _key_value(model))
+    states = model.layers + (0 if layer_by_layer else run)
+    return flops + same(linear * states * state_flops(model.key_heads, model.head_size, n))
 
 
 def target_pass(

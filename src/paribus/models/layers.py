@@ -33,6 +33,11 @@ class Growing:
         self.length = 0 if before is None else before[0].shape[2]
         """Positions held, T."""
 
+    @property
+    def held(self) -> Past:
+        """Keys and values of all positions held."""
+        return tuple(part[:, :, : self.length] for part in self._parts or ())
+
     def extended(self, own: Past) -> Past:
         """All positions held, after those of `own` (B, G, t, d) were added. What earlier calls gave stays as it was."""
         start, stop = self.length, self.length + own[0].shape[2]
@@ -46,7 +51,7 @@ class Growing:
         for part, new in zip(self._parts, own, strict=True):
             part[:, :, start:stop] = new
         self.length = stop
-        return tuple(part[:, :, :stop] for part in self._parts)
+        return self.held
 
 
 class View(NamedTuple):
