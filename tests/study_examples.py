@@ -125,6 +125,11 @@ MISTAKES = {
     "weights without splits": ("[objective]\nsplit_weights = [1]", "objective.split_weights = [1]", "3 splits"),
     "no room for a target": ("[objective]\nsplits = [0.999]", "objective.splits = [0.999]", "window of 256"),
     "less than a step": ('[training]\ntokens = "1k"', "training.tokens = 1000", "at least 2048"),
+    "table of positions shorter than a window": (
+        '[model]\nposition = "learned"\npositions = 200',
+        "model.positions = 200",
+        "at least 256",
+    ),
     "schedule too long": ("[training]\nwarmup = 0.9", "training.warmup = 0.9", "decay = 0.2"),
     "loss on what the input sees": ('[objective]\nloss_on = "all"', 'objective.loss_on = "all"', "lets the input see"),
     "empty question": (('"Does it?"', '""'), 'question = ""', "empty"),

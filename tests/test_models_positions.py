@@ -123,11 +123,14 @@ def test_pairs_longer_than_any_in_training_can_be_read_unless_positions_are_a_ta
     assert torch.allclose(whole[:, :9], arm(source, target[:, :9]), atol=1e-4)
 
 
-def test_a_padded_batch_ends_where_its_longest_sequence_meets_the_end_of_the_table() -> None:
-    arm, target = scrambled(small_model(position="learned")), tokens(2, POSITIONS - 4)
-    assert arm(tokens(2, 7), target, torch.tensor([3, 5])).isfinite().all()
-    with pytest.raises(UserError, match=f"^learned positions end at {POSITIONS}, and {POSITIONS + 1} are needed"):
-        arm(tokens(2, 7), target, torch.tensor([2, 5]))
+def test_in_a_padded_batch_learned_positions_end_with_each_sequence() -> None:
+    """A long input with a short target beside a short input with a long target: together wider than the table."""
+    arm = scrambled(small_model(position="learned"))
+    longest = POSITIONS - 2
+    source, target = tokens(2, longest), tokens(2, longest, seed=1)
+    both = arm(source, target, torch.tensor([0, longest - 2]))
+    assert torch.allclose(both[:1, :2], arm(source[:1], target[:1, :2]), atol=1e-5)
+    assert torch.allclose(both[1:], arm(source[1:, -2:], target[1:]), atol=1e-5)
 
 
 def test_a_table_of_learned_positions_can_be_longer_than_the_windows() -> None:

@@ -110,7 +110,8 @@ class AddedPositions(nn.Module):
     def forward(self, start: int, length: int, padding: Tensor | None) -> Tensor:
         """What positions start .. start + length - 1 add: (length, D), or with padding (B,) before each, (B, length, D).
 
-        Raises UserError where any sequence reaches beyond the end of a learned table.
+        Raises UserError where the sequences reach beyond the end of a learned table. In a padded batch each ends somewhere of
+        its own, which nobody says here: there what lies beyond, empty positions after a target, has the last row.
         """
         device = self.weight.device if self.learned else None if padding is None else padding.device
         places = torch.arange(start, start + length, device=device)
@@ -119,9 +120,7 @@ class AddedPositions(nn.Module):
         if not self.learned:
             return sinusoids(places, self.width)
         rows, needed = self.weight.shape[0], start + length
-        if needed > rows and padding is not None:
-            needed -= int(padding.min())
-        if needed > rows:
+        if padding is None and needed > rows:
             mend = "set model.positions, or another model.position"
             raise UserError(f"learned positions end at {rows}, and {needed} are needed: {mend}")
-        return self.weight[places]
+        return self.weight[places.clamp(max=rows - 1)]

@@ -280,6 +280,10 @@ class Config(Section):
                 )
             if window < SHORTEST:
                 raise ValueError(f"data.window = {window}: continuation needs windows of at least {SHORTEST} tokens")
+        if self.model.position == "learned" and (self.model.positions or window) < window:
+            raise ValueError(
+                f"model.positions = {self.model.positions}: fewer than the {window} tokens of a window; use at least {window}"
+            )
         if self.training.tokens < batch * window:
             raise ValueError(
                 f"training.tokens = {self.training.tokens}: less than one step of {batch} windows of {window} tokens; "
