@@ -22,6 +22,7 @@ ORDER = [
     ("statistics",),
     ("report",),
     ("experiment",),
+    ("trail",),
     ("cli",),
 ]
 

@@ -1,6 +1,7 @@
 """The command `paribus`.
 
-Exit status: 0 done, 1 the audit failed, 2 wrong use. What a user can mend is told in one line, never with a traceback.
+Exit status: 0 done, 1 the audit failed or what is verified does not hold, 2 wrong use. What a user can
+mend is told in one line, never with a traceback.
 Commands import what they need when they run, so that the light ones start without torch.
 """
 
@@ -86,13 +87,53 @@ def run(
 
 @app.command()
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a study.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory, or an archive of pack.")],
     form: Annotated[Literal["html", "md", "json"], typer.Option("--format", help="html, md or json.")] = "html",
 ) -> None:
-    """Write the report of a study's directory again, as a page, as Markdown or as JSON, and print its path."""
-    from paribus.report.build import build_report
+    """Write the report of a study's directory again, as a page, as Markdown or as JSON, and print its path.
 
-    print(build_report(directory, form))
+    That of an archive is written beside it.
+    """
+    if directory.is_file():
+        from paribus.cli.verify import report_of
+
+        print(report_of(directory, form))
+    else:
+        from paribus.report.build import build_report
+
+        print(build_report(directory, form))
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory, or an archive of pack.")],
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Draws the trial to train again; drawn anew if not given.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=1_000_000, help="Steps of it to train again.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Check a finished study from outside: every hash, score and verdict again, and the first steps of one trial.
+
+    Writes nothing there. Exit status 1 when something does not hold, each in a line.
+    """
+    from paribus.cli.verify import show_verification
+
+    if not show_verification(directory, seed, steps, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def pack(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a finished study.")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A new .tar.xz or .tar.gz; DIR.tar.xz if not given.")
+    ] = None,
+) -> None:
+    """Write a finished study as one file without weights, from which report and verdicts can be made and verified."""
+    from paribus.cli.verify import pack_study
+
+    pack_study(directory, file)
 
 
 @app.command()

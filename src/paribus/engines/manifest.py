@@ -29,8 +29,7 @@ def write_manifest(out: Path, plan: Plan) -> None:
     `files` maps a path to its SHA-256 and size in bytes; `weights` does so for what an archive leaves out; `code` is the
     code that judged; `hash` is a SHA-256 of all these. Reports are left out: they are made from the rest.
     """
-    weights = [path for path in _of_trials(out, plan) if path.name == STATE]
-    kept = [path for path in (*_of_study(out), *_of_trials(out, plan)) if path not in weights]
+    kept, weights = hashed_files(out, plan)
     content = {
         "format": FORMAT,
         "code": code_identity(),
@@ -38,6 +37,13 @@ def write_manifest(out: Path, plan: Plan) -> None:
         "weights": {path.relative_to(out).as_posix(): fingerprint(path) for path in weights},
     }
     files.write_json(out / NAME, {**content, "hash": _own_hash(content)})
+
+
+def hashed_files(out: Path, plan: Plan) -> tuple[list[Path], list[Path]]:
+    """The files in `out` that a manifest lists, and the weights."""
+    of_trials = list(_of_trials(out, plan))
+    weights = [path for path in of_trials if path.name == STATE]
+    return [*_of_study(out), *(path for path in of_trials if path.name != STATE)], weights
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
