@@ -234,8 +234,8 @@ def test_a_vocabulary_or_a_table_that_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(UserError, match=r"has 262 token ids, and there are 200 here; use its tokenizer"):
         started(config_of(saved["llama"][0], "prefix_lm"), vocabulary=200)
-    with pytest.raises(UserError, match=r"has positions = 48, and model.positions is 30 here"):
-        started(config_of(saved["gpt2"][0], "prefix_lm", positions=30))
+    with pytest.raises(UserError, match=r"has positions = 48, and model.positions is 50 here"):
+        started(config_of(saved["gpt2"][0], "prefix_lm", positions=50))
 
 
 def test_a_pickle_is_refused_and_not_opened(saved: dict[str, tuple[Path, torch.nn.Module]], tmp_path: Path) -> None:

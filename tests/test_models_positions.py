@@ -19,7 +19,7 @@ from paribus.models.positions import (
     t5_bucket,
 )
 from paribus.models.transformer import Cache
-from settings import POSITIONS, interface, options, over_the_grid, scrambled, small_model, the_long_way, tokens
+from settings import POSITIONS, interface, options, over_the_grid, scrambled, small_model, start, the_long_way, tokens
 
 transformers = pytest.importorskip("transformers")
 
@@ -74,12 +74,21 @@ def test_relative_biases_are_rows_of_the_table() -> None:
 
 
 def test_sinusoids_are_the_papers() -> None:
-    """Section 3.5: PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i + 1) the cosine."""
+    """Section 3.5: PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i + 1) the cosine; to embeddings of std 0.02 as there to 1."""
     expected = np.zeros((50, 12))
     for position, i in np.ndindex(50, 6):
         angle = position / 10000 ** (2 * i / 12)
         expected[position, 2 * i], expected[position, 2 * i + 1] = math.sin(angle), math.cos(angle)
-    assert np.allclose(sinusoids(torch.arange(50), 12).numpy(), expected, atol=1e-6)
+    assert np.allclose(sinusoids(torch.arange(50), 12).numpy(), 0.02 * expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("init", ["fan_in", "zero_residual", "normal_0.02"])
+@pytest.mark.parametrize("position", ["learned", "sinusoidal"])
+def test_added_positions_start_no_larger_than_the_embeddings(position: str, init: str) -> None:
+    """As in arXiv 1706.03762, where scaled embeddings of std 1 meet sinusoids of std 0.7; else a token could not be heard."""
+    arm = start(small_model(position=position, init=init))
+    added, embedded = arm.position(0, POSITIONS, None).detach(), arm.embedding.weight.detach()
+    assert 0.6 < float(added.square().mean().sqrt() / embedded.square().mean().sqrt()) < 1.2
 
 
 def test_rotations_are_products_with_complex_numbers() -> None:

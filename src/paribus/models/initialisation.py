@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paribus.models.interface import Interface
+from paribus.models.positions import TABLE_STD
 from paribus.models.transformer import parameter_shapes
 from paribus.study.architecture import Model
 
@@ -32,7 +33,7 @@ def initial_name(parameter_name: str) -> str:
 
 def fan_in(name: str, shape: tuple[int, ...]) -> float:
     """1 / sqrt(fan-in) for matrices, so that outputs have the inputs' scale; 0.02 for tables of embeddings and positions."""
-    return 0.02 if name in _TABLES else 1 / math.sqrt(shape[-1])
+    return TABLE_STD if name in _TABLES else 1 / math.sqrt(shape[-1])
 
 
 def zero_residual(name: str, shape: tuple[int, ...]) -> float:

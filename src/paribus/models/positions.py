@@ -18,6 +18,9 @@ from paribus.study.architecture import Model
 
 Rotary = tuple[Tensor, Tensor]
 
+TABLE_STD = 0.02
+"""Standard deviation of embeddings, and of tables of positions, at the start."""
+
 
 @lru_cache(maxsize=64)
 def rotary_table(head_size: int, base: float, start: int, length: int, device: torch.device) -> Rotary:
@@ -38,10 +41,14 @@ def rotate(x: Tensor, rotary: Rotary | None) -> Tensor:
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """Sines and cosines of positions (...) to (..., width), interleaved (arXiv 1706.03762, 3.5)."""
+    """Sines and cosines of positions (...) to (..., width), interleaved (arXiv 1706.03762, 3.5), of amplitude `TABLE_STD`.
+
+    There embeddings start, multiplied by sqrt(D) (3.4), with a standard deviation of 1, beside sinusoids of amplitude 1. Here
+    they start with `TABLE_STD`, so the sinusoids have that amplitude: of amplitude 1 they would drown the tokens.
+    """
     frequency = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width)
     angle = positions.double()[..., None] * frequency
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2).float()
+    return TABLE_STD * torch.stack([angle.sin(), angle.cos()], -1).flatten(-2).float()
 
 
 def alibi_slopes(heads: int) -> Tensor:
