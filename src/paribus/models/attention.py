@@ -43,10 +43,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Flex | None, 
     """
     if isinstance(mask, Flex):
         return flex_attend(query, key, value, mask)
-    heads, scale = query.shape[1], query.shape[-1] ** -0.5
-    key, value = grouped(key, heads), grouped(value, heads)
-    if query.device.type == "cpu" and query.shape[2] * key.shape[2] <= PLAIN_SCORES:
-        scores = (query @ key.transpose(-1, -2)).float() * scale
+    heads, queries = query.shape[1], query.shape[2]
+    if query.device.type == "cpu" and queries > 1 and queries * key.shape[2] <= PLAIN_SCORES:
+        key, value = grouped(key, heads), grouped(value, heads)
+        scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
         if bias is not None:
             scores = scores + bias
         if mask is not None:
@@ -55,11 +55,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Flex | None, 
     else:
         added = None if mask is None else mask.visible
         if bias is not None:
-            added = bias if mask is None else bias.masked_fill(~mask.visible, torch.finfo(torch.float32).min)
+            # In the type of the scores: what float32 calls its least number would be minus infinity in a narrower one.
+            added = bias if mask is None else bias.masked_fill(~mask.visible, torch.finfo(query.dtype).min)
             added = added.to(query.dtype)
         elif mask is not None and mask.alive is not None:
             added = mask.visible | ~mask.alive  # what sees nothing may look anywhere: it reads zero below
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=added)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=added, enable_gqa=key.shape[1] != heads)
     if mask is not None and mask.alive is not None:
         out = out * mask.alive
     return out

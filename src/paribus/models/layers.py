@@ -4,7 +4,7 @@ B batch, T positions, D width, H query heads, G key heads, d head size. The resi
 the type of the module's `compute_dtype`, from float32 weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,8 +21,37 @@ Past = tuple[Tensor, ...]
 """What later positions read of earlier ones in one attention: keys and values (B, G, T, d), or linear attention's state."""
 
 
-Joint = tuple[Tensor, Tensor | None]
-"""Weights of several matrices as one, and their biases."""
+FEW_ROWS = 64
+"""Up to so many rows, float32 weights laid out by column are multiplied from the left."""
+
+
+class Laid(NamedTuple):
+    """The weights of one or several matrices of the same argument, for products of few rows where nothing trains.
+
+    Single tokens are decoded at the speed at which weights come from memory: in float32 they come fastest by column.
+    """
+
+    weight: Tensor
+    """(outputs, inputs), in the type of the products, float32 by column."""
+    bias: Tensor | None
+    """(outputs,)"""
+
+    @staticmethod
+    def out(dtype: torch.dtype, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> "Laid":
+        """Matrices (outputs, inputs) with their biases, one below the other; either all have a bias or none."""
+        given = [bias.to(dtype) for bias in biases if bias is not None]
+        weight = torch.cat([weight.to(dtype) for weight in weights])
+        if dtype == torch.float32:
+            weight = weight.T.contiguous().T
+        return Laid(weight, torch.cat(given) if given else None)
+
+    def of(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
+        rows = x.shape[:-1].numel()
+        if rows == 1 or rows > FEW_ROWS or x.dtype != torch.float32:
+            return F.linear(x, self.weight, self.bias)
+        y = (self.weight @ x.reshape(rows, -1).T).T.view(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
 
 
 class Growing:
@@ -80,9 +109,17 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.laid: Laid | None = None
+        """The same, where nothing trains."""
+
+    def lay_out(self, dtype: torch.dtype) -> None:
+        """Prepare products of few rows in `dtype`, of the weights as they are now."""
+        self.laid = Laid.out(dtype, [self.weight], [self.bias])
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) to (..., outputs)."""
+        if self.laid is not None:
+            return self.laid.of(x)
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
@@ -121,8 +158,8 @@ class Attention(nn.Module):
         self.key = Linear(model.width, keys, model.bias)
         self.value = Linear(model.width, keys, model.bias)
         self.query_heads, self.key_heads = model.query_heads, model.key_heads
-        self.joint: Joint | None = None
-        """Of query, key and value, where nothing trains."""
+        self.joint: Laid | None = None
+        """Of query, key and value as one, where nothing trains."""
         self.normed = model.qk_norm
         if self.normed:
             self.key_norm = Norm(model.head_size, model)
@@ -157,7 +194,7 @@ class Attention(nn.Module):
         """`asked` and `entries` of the same states, by one product where the weights were joined."""
         if self.joint is None:
             return self.asked(x, rotary), self.entries(x, rotary)
-        heads = self.split(F.linear(x, *self.joint))
+        heads = self.split(self.joint.of(x))
         if not (self.normed or self.linear):  # queries and keys are rotated as one
             turned, value = heads.split_with_sizes([self.query_heads + self.key_heads, self.key_heads], 1)
             query, key = rotate(turned, rotary).split_with_sizes([self.query_heads, self.key_heads], 1)
@@ -185,13 +222,6 @@ class Attention(nn.Module):
             out = attend(query[0], key, value, view.mask, view.bias)
         read: Tensor = self.output(out.transpose(1, 2).flatten(2))
         return read
-
-
-def joined(dtype: torch.dtype, *parts: Linear) -> Joint:
-    """The weights and biases of matrices of the same argument as one, for products in `dtype`."""
-    biases = [part.bias.to(dtype) for part in parts if part.bias is not None]
-    weight = torch.cat([part.weight.to(dtype) for part in parts])
-    return weight.T.contiguous().T, torch.cat(biases) if biases else None  # laid out so that few rows are fastest
 
 
 def _together(before: Past | Growing | None, own: Past | None) -> Past:
@@ -232,13 +262,13 @@ class FeedForward(nn.Module):
         self.gate = Linear(model.width, model.hidden, model.bias) if model.gated else None
         self.up = Linear(model.width, model.hidden, model.bias)
         self.down = Linear(model.hidden, model.width, model.bias)
-        self.joint: Joint | None = None
-        """Of gate and up, where nothing trains."""
+        self.joint: Laid | None = None
+        """Of gate and up as one, where nothing trains."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         if self.joint is not None:
-            gate, up = F.linear(x, *self.joint).chunk(2, -1)
+            gate, up = self.joint.of(x).chunk(2, -1)
             hidden = self.activation(gate) * up
         else:
             up = self.up(x)
@@ -256,7 +286,7 @@ class Layer(Typed):
         if self.pre or not memory_only:
             self.attention_norm = Norm(model.width, model)
         self.attention = Attention(model, keys_only=memory_only)
-        self.tied = model.cross_weights == "tied"
+        self.tied, self.crosses = model.cross_weights == "tied", cross
         if cross and not self.tied:
             self.cross_attention_norm = Norm(model.width, model)
             self.cross_attention = Attention(model)
@@ -269,16 +299,24 @@ class Layer(Typed):
         """The cross-attention's weights."""
         return self.attention if self.tied else self.cross_attention
 
-    def join(self) -> None:
-        """Join the weights of products that have the same argument, until `part`: single tokens are decoded faster."""
-        attention, block = self.attention, self.feed_forward
-        attention.joint = joined(self.compute_dtype, attention.query, attention.key, attention.value)
+    def lay_out(self) -> None:
+        """Prepare products of few rows, those of the same argument as one, until `forget`: tokens are decoded faster."""
+        attention, block, dtype = self.attention, self.feed_forward, self.compute_dtype
+        parts = attention.query, attention.key, attention.value
+        attention.joint = Laid.out(dtype, [part.weight for part in parts], [part.bias for part in parts])
         if block.gate is not None:
-            block.joint = joined(self.compute_dtype, block.gate, block.up)
+            pair = block.gate, block.up
+            block.joint = Laid.out(dtype, [part.weight for part in pair], [part.bias for part in pair])
+        alone = [attention.output, block.down, *([] if block.gate else [block.up])]
+        for product in [*alone, self.reader.query, self.reader.output] if self.crosses else alone:
+            product.lay_out(dtype)
 
-    def part(self) -> None:
-        """Forget what was joined."""
+    def forget(self) -> None:
+        """Let go of what was laid out."""
         self.attention.joint = self.feed_forward.joint = None
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.laid = None
 
     def entries(self, x: Tensor, rotary: Rotary | None) -> Past:
         """What states x (B, T, D) offer to the queries of this layer's merged attention."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from paribus.models.decoding import Steps, Views
 from paribus.models.interface import Interface
-from paribus.models.layers import ACTIVATIONS, Growing, Layer, Linear, Norm, Past, Typed, View
+from paribus.models.layers import ACTIVATIONS, Growing, Laid, Layer, Linear, Norm, Past, Typed, View
 from paribus.models.positions import AddedPositions, RelativeBias
 from paribus.models.sight import Backend, Layout, Sight
 from paribus.study.architecture import Model
@@ -116,6 +116,7 @@ class Transformer(Typed):
             self.head = Linear(model.width, interface.vocabulary)
         self.layer_step: LayerStep = Layer.forward
         self._sight = Sight(model)
+        self._laid: Laid | None = None
 
     @property
     def device(self) -> torch.device:
@@ -147,19 +148,22 @@ class Transformer(Typed):
     def decoding(self) -> Iterator[None]:
         """Get ready to decode token by token inside the block, where nothing may train.
 
-        Layers run uncompiled, because shapes change from token to token, and their products are joined.
+        Layers run uncompiled, because shapes change from token to token, and weights are laid out for products of few rows.
         """
         step, layers = self.layer_step, self._stack("target")
         try:
             self.layer_step = Layer.forward
             with torch.no_grad():
                 for layer in layers:
-                    layer.join()
+                    layer.lay_out()
+                weight, bias = self.output
+                self._laid = Laid.out(self.compute_dtype, [weight], [bias])
             yield
         finally:
             self.layer_step = step
+            self._laid = None
             for layer in layers:
-                layer.part()
+                layer.forget()
 
     def _stack(self, side: str) -> list[Any]:
         return list(self.input_layers if side == "input" and self.model.parameters == "separate" else self.layers)
@@ -287,6 +291,8 @@ class Transformer(Typed):
 
     def logits(self, states: Tensor) -> Tensor:
         """States (B, T, D) to logits (B, T, V), float32."""
+        if self._laid is not None:
+            return self._laid.of(states).float()
         weight, bias = self.output
         return F.linear(states, weight.to(states.dtype), None if bias is None else bias.to(states.dtype)).float()
 
