@@ -142,3 +142,16 @@ def test_pairs_of_one_length_are_not_padded(tmp_path: Path) -> None:
     assert batch.padding is None
     assert (batch.input.shape, batch.target.shape) == ((4, 5), (4, 4))
     assert np.unique(batch.target[:, 0]).tolist() == [257]
+
+
+def test_a_batch_without_padded_inputs_is_no_wider_than_the_window(tmp_path: Path) -> None:
+    """Learned positions have as many rows as the window, and only padding says that what lies beyond is empty."""
+    path, rng = tmp_path / "pairs.jsonl", random.Random(1)
+    lengths = [(rng.choice([2, 8, 16]), rng.randint(1, 17)) for _ in range(400)]
+    records = [{"input": f"{n:016}"[-i:], "target": "x" * t} for n, (i, t) in enumerate(lengths)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    data = Data(corpus=str(path), pairs=True, tokenizer="bytes", window=20, special_tokens=1)
+    batches = [TrainingBatches(prepare(data), data, PAIRS, 1, 0).at(step) for step in range(64)]
+    unpadded = [batch for batch in batches if batch.padding is None]
+    assert {batch.input.shape[1] for batch in unpadded} >= {8, 16}
+    assert max(batch.input.shape[1] + batch.target.shape[1] for batch in unpadded) == 20

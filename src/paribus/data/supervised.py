@@ -6,7 +6,8 @@ input and fed target together, are left out and counted.
 
 Batches come from pools of 8 batches, consecutive in a permutation of the documents (one for each epoch): within a pool the
 pairs are sorted by length, cut into batches, and the batches shuffled, so that little is padded. All of it is a function of
-(seed, step). Widths are rounded up to multiples of 8, but not beyond the longest pair, so that shapes repeat.
+(seed, step). Widths are rounded up to multiples of 8, so that shapes repeat, but not beyond the longest pair. Where no input of
+a batch is padded, both together are no wider than the window: there positions that learned tables lack would be read.
 """
 
 from functools import lru_cache
@@ -32,7 +33,7 @@ class Documents:
             raise DataError('objective.name = "pairs": the corpus was read as plain text: set data.pairs = true')
         lengths = split.lengths
         fits = lengths <= window
-        self._split = split
+        self._split, self._window = split, window
         self.numbers: Ints = np.flatnonzero(fits)
         """(documents,) of those that fit, in order."""
         if not len(self.numbers):
@@ -52,6 +53,8 @@ class Documents:
         S, T = (_width(some, everything) for some, everything in ((inputs, self.inputs), (targets, self.targets)))
         tokens, starts = self._split.tokens, self.starts[chosen][:, None]
         padding = S - inputs
+        if not padding.any():
+            T = min(T, self._window - S)
         column = np.arange(S) - padding[:, None]
         source = np.where(column >= 0, tokens[starts + np.maximum(column, 0)].astype(np.int64), PADDING)
         place = np.minimum(np.arange(T), targets[:, None] - 1)
