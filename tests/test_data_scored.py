@@ -118,9 +118,22 @@ def test_scored_tokens_are_distinct_and_evenly_spaced(length: int, split: float,
 
 
 def test_only_what_is_asked_as_trained_is_on_distribution() -> None:
-    off = {name for name in NAMES if off_distribution(objective(name))}
+    asked = CONTINUATION.model_copy(update={"continuation_splits": [0.75]})
+    off = {name for name in NAMES if off_distribution(objective(name), asked)}
     assert off == {"span_corruption", "mlm"}
-    assert off_distribution(Objective(name="ul2", denoisers=["R"], densities=[0.15], mean_spans=[3.0]))
+    assert not any(off_distribution(objective(name), Evaluation(score_on="objective")) for name in NAMES)
+    without = Objective(name="ul2", denoisers=["R"], densities=[0.15], mean_spans=[3.0])
+    assert "Without the denoiser S" in str(off_distribution(without, asked))
+
+
+def test_a_prefix_shorter_or_longer_than_any_in_training_is_off_distribution() -> None:
+    """The sequential denoiser always cuts out the last quarter; `prefix_lm` has the splits that its arm says."""
+    why = off_distribution(objective("ul2"), CONTINUATION)
+    assert why == "It was trained on inputs of 75 % of a text, and this task also has 25 %, 50 %."
+    assert off_distribution(objective("lm"), CONTINUATION) is None
+    assert off_distribution(objective("prefix_lm"), CONTINUATION) is None
+    late = off_distribution(Objective(name="prefix_lm", splits=[0.5, 0.9]), CONTINUATION)
+    assert late == "It was trained on inputs of 50 %, 90 % of a text, and this task also has 25 %."
 
 
 def test_masks_alone_are_scored_and_nothing_under_them_is_seen(corpus: Corpus, data: Data) -> None:

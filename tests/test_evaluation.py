@@ -197,7 +197,7 @@ def test_a_study_of_objectives_ends_with_one_task_for_all_and_says_who_was_not_t
     assert len(results) == 3
     assert len({result["hashes"]["test_windows"] for result in results.values()}) == 1
     for name, result in results.items():
-        off = name.startswith("mlm")
+        off = name.startswith(("mlm", "ul2"))
         assert (result["off_distribution"] is not None) == off
         assert (audit["arms"][name.split("-")[0]]["off_distribution"] is not None) == off
         assert 0 <= result["test"]["exact_match"] <= result["test"]["token_accuracy"] <= 1

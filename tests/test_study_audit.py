@@ -338,7 +338,7 @@ def test_arms_of_any_objective_cost_what_their_own_pairs_cost(folder: Path) -> N
     assert not masks["same_data"]  # declared: another objective reads other pairs
     assert any("must hold loss_tokens equal" in fault for fault in spans["faults"])
     off = {name for name in NAMES if result["arms"][name]["off_distribution"]}
-    assert off == {"span_corruption", "mlm"}
+    assert off == {"span_corruption", "mlm", "ul2"}
     undeclared = plan_of(folder, vary=["objective.name", "model.layers"], arm=arms, claim=[claims[0] | {"vary": []}])
     assert audit(undeclared, corpus)["claims"][0]["undeclared"] == ["objective.name"]
 

@@ -8,7 +8,8 @@ tokens given the same text:
 - `prefix_lm`: the prefix is input, the rest target.
 - `span_corruption`: the prefix and sentinel 0 are input; the target is the start token, sentinel 0 and the text. No training
   example has one span up to the end of the text, as long as that.
-- `ul2`: the same after the token of mode S, which is what its sequential denoiser trains on.
+- `ul2`: the same after the token of mode S, which is what its sequential denoiser trains on, for inputs of one share of the
+  text.
 - `mlm`: a pass for each token, over everything before it with [MASK] last. In training the text goes on behind a mask.
 
 B windows, R tokens of each.
@@ -22,8 +23,10 @@ import numpy.typing as npt
 from paribus.data.objectives import IGNORE, PADDING, Ints, Pairs, Text
 from paribus.data.specials import Specials
 from paribus.study.shapes import Shape, cut_shapes
-from paribus.study.spec import Objective
+from paribus.study.spec import Evaluation, Objective
 
+SAME_SPLIT = 0.05
+"""Shares of a window that are no further apart are taken for the same."""
 EXTRA = 4
 """Positions of a window that the text leaves to special tokens: the mode, two sentinels and the start of the target, less the
 last token of the text, which nothing reads."""
@@ -59,15 +62,31 @@ def ask(text: Text, scored: Scored, shape: Shape, section: Objective, specials: 
     return _FORMATS[section.name](text, scored, shape, section, specials)
 
 
-def off_distribution(section: Objective) -> str | None:
-    """Why the task is not what an objective trains on, in a sentence; None where it is."""
+def off_distribution(section: Objective, evaluation: Evaluation) -> str | None:
+    """Why what an arm is scored on is not what its objective trains on, in a sentence; None where it is."""
+    if evaluation.score_on != "continuation":
+        return None
     if section.name == "span_corruption":
-        return "Span corruption never cuts out the whole rest of a text, as this task does."
+        return "Span corruption cuts out short spans, and this task all that follows the prefix."
     if section.name == "mlm":
         return "Under mlm the text goes on behind a [MASK] and holds several; here [MASK] is the last token, and alone."
-    if section.name == "ul2" and "S" not in section.denoisers:
-        return "Without the denoiser S nothing was cut out up to the end of a text, as in this task."
-    return None
+    if section.name in ("lm", "pairs"):
+        return None
+    trained = section.splits
+    if section.name == "ul2":
+        cut = [density for mode, density in zip(section.denoisers, section.densities, strict=True) if mode == "S"]
+        if not cut:
+            return "Without the denoiser S nothing was cut out up to the end of a text, as in this task."
+        trained = [1 - density for density in cut]
+    asked = evaluation.continuation_splits or section.splits
+    others = [split for split in asked if min(abs(split - known) for known in trained) > SAME_SPLIT]
+    if not others:
+        return None
+    return f"It was trained on inputs of {_shares(trained)} of a text, and this task also has {_shares(others)}."
+
+
+def _shares(splits: list[float]) -> str:
+    return ", ".join(f"{100 * split:.3g} %" for split in sorted(set(splits)))
 
 
 def _labels(text: Text, scored: Scored) -> Ints:

@@ -245,9 +245,7 @@ class TrialRun:
             "loss_tokens": trainer.loss_tokens,
             "parameters": without_embeddings,
             "total_parameters": total,
-            "off_distribution": off_distribution(job.config.objective)
-            if job.config.evaluation.score_on == "continuation"
-            else None,
+            "off_distribution": off_distribution(job.config.objective, job.config.evaluation),
             "hashes": {
                 "common_init": trainer.common_init_hash,
                 "init": trainer.init_hash,

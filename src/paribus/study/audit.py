@@ -47,7 +47,7 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
             "total_parameters": total,
             "common_parameters": len(names),
             "start_from": counter.checkpoint(arm.config),
-            "off_distribution": _off_distribution(arm.config),
+            "off_distribution": off_distribution(arm.config.objective, arm.config.evaluation),
             **seeds[str(plan.seeds[0])],
             "seeds": seeds,
         }
@@ -126,11 +126,6 @@ def _memory() -> float:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return math.inf
-
-
-def _off_distribution(config: spec.Config) -> str | None:
-    """Why what an arm is scored on is not what it trains on; None where it is."""
-    return off_distribution(config.objective) if config.evaluation.score_on == "continuation" else None
 
 
 def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:
