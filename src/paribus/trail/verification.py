@@ -66,7 +66,7 @@ class Verification:
 def verify(path: Path, seed: int, steps: int = 20, progress: Progress | None = None) -> Verification:
     """Verify a study's directory, or an archive of it, writing nothing there.
 
-    `seed` chooses the trial whose first `steps` are trained again. Raises UserError where there is no finished study.
+    `seed` chooses the trial whose first `steps` are trained again, 0 of them: none. Raises UserError where there is no finished study.
     """
     with opened(path) as directory:
         evidence = Evidence(directory, packed=path.is_file())
@@ -80,7 +80,9 @@ def verify(path: Path, seed: int, steps: int = 20, progress: Progress | None = N
         corpus, why = _corpus(evidence, progress)
         checks += _of_text(evidence, corpus, why)
         chosen, retrained = None, None
-        if corpus is not None:
+        if steps == 0:
+            why = "no steps were asked for"
+        elif corpus is not None:
             chosen = _chosen(evidence, seed)
             if chosen is not None:
                 retrained = _retrained(evidence, corpus, chosen, steps, here)
