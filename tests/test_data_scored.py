@@ -12,6 +12,7 @@ from paribus.data.batches import TrainingBatches
 from paribus.data.continuation import continuation_shapes, off_distribution, scored_tokens
 from paribus.data.scored import EvaluationBatches
 from paribus.data.store import Corpus, prepare
+from paribus.errors import DataError
 from paribus.study.shapes import special_tokens_of
 from paribus.study.spec import Data, Evaluation, Objective
 
@@ -147,6 +148,20 @@ def test_masks_alone_are_scored_and_nothing_under_them_is_seen(corpus: Corpus, d
         assert (windows.tokens[indices] == asked.sum(1)).all()
         share.append(asked.mean())
     assert np.mean(share) == pytest.approx(0.12, abs=0.02)
+
+
+def test_every_window_that_is_scored_asks_for_something(tmp_path: Path) -> None:
+    """Of 8 tokens one is chosen, and one in five of these is not under [MASK]: such a window could never be an exact match."""
+    texts = documents(20, words=100) + [f"{number:03} so short" for number in range(300)]
+    data = Data(corpus=str(write_folder(tmp_path / "docs", texts)), tokenizer="bytes", window=32, special_tokens=9)
+    corpus = prepare(data)
+    windows = EvaluationBatches(corpus, "test", data, objective("mlm"), 1000, 16)
+    assert len(windows) > 20
+    assert (windows.tokens > 0).all()
+    assert sorted({index for indices, _ in windows for index in indices.tolist()}) == list(range(len(windows)))
+    hopeless = Objective(name="mlm", masked=1e-9, random=0.0)
+    with pytest.raises(DataError, match=r"^no window of the test split has a \[MASK\]: use [^\n]+$"):
+        EvaluationBatches(corpus, "test", data, hopeless, 1000, 16)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,7 +1,7 @@
 """What is scored: fixed windows of the tuning and test splits, the same for every arm and seed, with fixed random bits."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -9,12 +9,13 @@ from paribus.data.batches import Batch, Reader, sequence_seeds
 from paribus.data.continuation import ask, continuation_shapes, scored_tokens
 from paribus.data.counters import random_bits, stable_key
 from paribus.data.denoising import only_masked
-from paribus.data.objectives import IGNORE, Ints, Pairs
+from paribus.data.objectives import IGNORE, Bits, Ints, Pairs
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
 from paribus.data.supervised import Documents
-from paribus.data.windows import Windows, evaluation_windows
-from paribus.study.shapes import shapes_of
+from paribus.data.windows import EvaluationWindows, Windows, evaluation_windows
+from paribus.errors import DataError
+from paribus.study.shapes import Shape, shapes_of
 from paribus.study.spec import Data, Evaluation, Objective
 
 Rows = tuple[Ints, Pairs]
@@ -55,8 +56,7 @@ class EvaluationBatches:
         else:
             self._of_text(data, windows, whole)
         self.document = self._windows.documents
-        bits = random_bits(stable_key("evaluation", split_name), self._windows.starts)
-        self._keys = random_bits(bits, 0)
+        bits = self._bits(self._windows)
         self.seeds = np.stack([sequence_seeds(bits, 1 + draw) for draw in range(self._evaluation.draws)])
         self.tokens = np.zeros(len(self), dtype=np.int64)
         self.bytes = np.zeros(len(self), dtype=np.int64)
@@ -74,6 +74,10 @@ class EvaluationBatches:
     """(draws, windows) of sequences, for visibility drawn per sequence."""
     hash: str
     """Of all that is asked, whatever the size of a batch: the pairs, or of a continuation the text and the scored tokens."""
+
+    def _bits(self, windows: Windows) -> Bits:
+        """64 random bits of each window, from where it stands."""
+        return random_bits(stable_key("evaluation", self._name), windows.starts)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -119,23 +123,51 @@ class EvaluationBatches:
             splits = self._evaluation.continuation_splits or objective.splits
             shapes = continuation_shapes(splits, data.window)
         found = evaluation_windows(split, shapes, count, whole)
+        reader = Reader(split, objective, specials)
+
+        def pairs_of(windows: Windows, shape: Shape) -> Pairs:
+            return only_masked(reader.pairs(windows, shape, random_bits(self._bits(windows), 0)), specials)
+
+        if objective.name == "mlm" and not self.continues:
+            found = self._asking(found, shapes, pairs_of)
         self._windows = found.windows
         self.split = np.array([shape.input for shape in shapes], dtype=np.int64)[found.shapes]
         self._groups = [np.flatnonzero(found.shapes == number) for number in np.unique(found.shapes)]
-        reader = Reader(split, objective, specials)
 
         def natural(indices: Ints) -> Rows:
             shape = shapes[int(found.shapes[indices[0]])]
-            pairs = reader.pairs(self._windows.at(indices), shape, self._keys[indices])
-            return np.arange(len(indices)), only_masked(pairs, specials)
+            return np.arange(len(indices)), pairs_of(self._windows.at(indices), shape)
 
         def harmonised(indices: Ints) -> Rows:
             shape = shapes[int(found.shapes[indices[0]])]
-            text = reader.text(self._windows.at(indices), shape.tokens, self._keys[indices])
+            text = reader.text(
+                self._windows.at(indices), shape.tokens, random_bits(self._bits(self._windows.at(indices)), 0)
+            )
             scored = scored_tokens(text.lengths, shape, self._evaluation.continuation_tokens)
             return ask(text, scored, shape, objective, specials)
 
         self._pairs = harmonised if self.continues else natural
+
+    def _asking(
+        self, found: EvaluationWindows, shapes: Sequence[Shape], pairs_of: Callable[[Windows, Shape], Pairs]
+    ) -> EvaluationWindows:
+        """The windows in which something is asked: in a short one no chosen token may be under [MASK].
+
+        Left in, they would be whole targets that no model can get right.
+        """
+        asks = np.zeros(len(found.shapes), dtype=bool)
+        for number in np.unique(found.shapes):
+            members = np.flatnonzero(found.shapes == number)
+            for first in range(0, len(members), self._batch):
+                some = members[first : first + self._batch]
+                labels = pairs_of(found.windows.at(some), shapes[int(number)]).input_labels
+                assert labels is not None
+                asks[some] = (labels != IGNORE).any(axis=1)
+        if not asks.any():
+            mend = "use a larger data.window, or a larger objective.noise_density or objective.masked"
+            raise DataError(f"no window of the {self._name} split has a [MASK]: {mend}")
+        chosen = np.flatnonzero(asks)
+        return EvaluationWindows(found.windows.at(chosen), found.shapes[chosen])
 
     def _count(self) -> None:
         """Tokens, bytes and hash, from what is really asked."""
