@@ -110,7 +110,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Draws the trial to train again; drawn anew if not given.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=1_000_000, help="Steps of it to train again.")] = 20,
+    steps: Annotated[int, typer.Option("--steps", min=0, max=1_000_000, help="Steps of it to train again.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Check a finished study from outside: every hash, score and verdict again, and the first steps of one trial.
