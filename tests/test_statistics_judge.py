@@ -12,9 +12,9 @@ from paribus.statistics.verdicts import verdict
 FIELDS = {
     "says", "arm", "against", "metric", "expect", "margin", "estimand", "under", "verdict", "estimate", "low", "high",
     "seeds", "documents", "degrees_of_freedom", "sd_seed", "sd_document", "per_seed", "seeds_needed", "detectable",
-    "secondary", "note",
+    "secondary", "note", "decided_at", "outliers",
 }  # fmt: skip
-OPINIONS = {"sign_flip_p", "sign_flip_least_p", "bootstrap", "wilcoxon_p", "test_set_interval"}
+OPINIONS = {"sign_flip_p", "sign_flip_least_p", "bootstrap", "wilcoxon_p", "margin_p", "e_value", "test_set_interval"}
 
 
 def windows(count=120, documents=24):
@@ -46,7 +46,7 @@ def only(claims, *args, **more):
 def test_the_verdicts_hold_the_fields_of_the_contract_and_nothing_that_json_lacks():
     found = judge([claim(), claim(expect="equal")], losses({"unilm": 0.1}), windows(), 0.95)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found.keys() == {"confidence", "contrasts", "claims"}
+    assert found.keys() == {"confidence", "contrasts", "stopping", "claims"}
     assert all(answer.keys() == FIELDS and answer["secondary"].keys() == OPINIONS for answer in found["claims"])
 
 
@@ -158,7 +158,8 @@ def test_an_arm_without_trials_is_undecided():
 
 
 def test_nothing_at_all_can_be_judged_too():
-    assert judge([], {}, windows(), 0.9) == {"confidence": 0.9, "contrasts": 0, "claims": []}
+    stopping = {"rule": "fixed", "looks": [0], "seeds": 0, "level": pytest.approx(0.9)}
+    assert judge([], {}, windows(), 0.9) == {"confidence": 0.9, "contrasts": 0, "stopping": stopping, "claims": []}
     assert only([claim()], {}, windows())["verdict"] == "undecided"
 
 

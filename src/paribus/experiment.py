@@ -1,5 +1,6 @@
 """The whole thread: a study is prepared, audited, trained, judged and reported, in one directory."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,21 @@ from paribus.engines.manifest import write_manifest
 from paribus.engines.study_run import check_directory, check_unchanged, halves, results, runtimes, train
 from paribus.engines.trial import Event
 from paribus.engines.trial_state import set_aside
-from paribus.errors import AuditError
+from paribus.errors import AuditError, UserError
 from paribus.models.soundness import check_rules
 from paribus.report.build import build_report
 from paribus.report.visibility import own_squares
 from paribus.statistics.judge import judge
+from paribus.statistics.sequential import Stopping
 from paribus.study import spec
 from paribus.study.audit import audit, complaints, recorded
 from paribus.study.plan import Plan, build_plan
+from paribus.study.stopping import at_look, looks, looks_of
 
 Progress = Callable[[str, int, int | None], None]
+
+HOPELESS_SEEDS = 10
+"""With this many seeds an `any_time` study ends where, as things stand, no number of seeds would decide what is left."""
 
 
 def ignore_event(event: Event) -> None:
@@ -73,13 +79,70 @@ def run_study(
 ) -> Outcome:
     """Train what is unfinished of `study` in the directory `out`, evaluate, judge, and write the report.
 
+    Where the study declares that seeds are added until its claims are decided (`stopping`), this is done at each of its looks.
     Calling it again resumes a study that was stopped; a finished one is only judged and reported again; a trial of which half was
     deleted is moved to `set-aside/` and trained again. Raises AuditError
     where the arms differ in something undeclared or a `hold` breaks, before anything is trained and again after.
     """
     out = Path(out)
     check_directory(out, build_plan(study))
-    ready = prepare_study(study, progress)
+    check_stopping(out, study)
+    planned, trained = looks(study), _trained_seeds(out)
+    for look in planned[max(0, bisect_right(planned, trained) - 1) :]:
+        outcome = _run_to(study, look, out, workers, listen, progress, command)
+        if _enough(outcome, look):
+            break
+    return outcome
+
+
+def _trained_seeds(out: Path) -> int:
+    """The number of seeds of the plan that `out` holds; 0 where not all of its trials have ended."""
+    if not (out / "plan.json").exists():
+        return 0
+    trials = files.read_json(out / "plan.json")["trials"]
+    ended = all((out / "trials" / trial["id"] / "result.json").exists() for trial in trials)
+    return len({trial["seed"] for trial in trials}) if ended else 0
+
+
+def _enough(outcome: Outcome, seeds: int) -> bool:
+    """Whether a look is the last one needed: all claims are decided, or seeds without end would not decide them."""
+    left = [claim for claim in outcome.claims if claim["verdict"] == "undecided"]
+    hopeless = outcome.verdicts["stopping"]["rule"] == "any_time" and seeds >= HOPELESS_SEEDS
+    return not left or (hopeless and all(claim["seeds_needed"] is None for claim in left))
+
+
+def check_stopping(out: Path, study: spec.Study) -> None:
+    """See that verdicts which `out` may hold already were computed under the study's rule for adding seeds.
+
+    Raises UserError where they were not: a rule that is chosen after a look at the verdicts keeps no promise.
+    """
+    if not (out / "verdicts.json").exists():
+        return
+    before = files.read_json(out / "verdicts.json").get("stopping") or {"rule": "fixed"}
+    same = before["rule"] == study.stopping
+    if same and study.stopping == "group_sequential" and tuple(before["looks"]) != looks(study):
+        raise UserError(
+            f"--out {out}: its looks are at {', '.join(map(str, before['looks']))} seeds, and verdicts have been computed: "
+            f"another maximum must not be chosen now; go on with max_seeds = {before['looks'][-1]}, or choose another --out"
+        )
+    if not same:
+        raise UserError(
+            f'--out {out}: verdicts have been computed there with stopping = "{before["rule"]}", and a rule for adding seeds '
+            f'holds only if it is declared before anybody looks: go on with "{before["rule"]}", or choose another --out'
+        )
+
+
+def _run_to(
+    study: spec.Study,
+    seeds: int,
+    out: Path,
+    workers: int | None,
+    listen: Callable[[Event], None],
+    progress: Progress | None,
+    command: str | None,
+) -> Outcome:
+    """Train, judge and report the study with its first `seeds` seeds."""
+    ready = prepare_study(at_look(study, seeds), progress)
     if not ready.audit["passed"]:
         raise AuditError("; ".join(complaints(ready.audit)))
     check_unchanged(out, ready.plan, ready.corpus, ready.audit)
@@ -117,10 +180,24 @@ def conclude(out: Path, plan: Plan, confidence: float, audited: dict[str, Any]) 
 
 
 def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The verdicts that follow from the test losses in the directory; `found` maps trials to their `result.json`."""
+    """The verdicts that follow from the test losses in the directory; `found` maps trials to their `result.json`.
+
+    The rule for adding seeds is that of `study.json`. Under a fixed number of seeds the numbers at which verdicts were
+    computed before (`verdicts.json`) stay on record.
+    """
     scores: dict[str, dict[int, Any]] = {arm.name: {} for arm in plan.arms}
     for trial in plan.trials:
         if found.get(trial.id, {}).get("status") == "done":
             scores[trial.arm][trial.seed] = load_file(out / "trials" / trial.id / "test_losses.safetensors")
     windows = load_file(out / "test_windows.safetensors")
-    return judge([claim.model_dump(mode="json") for claim in plan.claims], scores, windows, confidence)
+    claims = [claim.model_dump(mode="json") for claim in plan.claims]
+    return judge(claims, scores, windows, confidence, plan.seeds, _stopping(out, len(plan.seeds)))
+
+
+def _stopping(out: Path, seeds: int) -> Stopping:
+    study, path = files.read_json(out / "study.json"), out / "verdicts.json"
+    rule = study.get("stopping", "fixed")
+    if rule != "fixed":
+        return Stopping(rule, looks_of(study))
+    before = (files.read_json(path).get("stopping") or {}) if path.exists() else {}
+    return Stopping(rule, tuple(sorted({*before.get("looks", []), seeds})))

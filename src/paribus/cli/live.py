@@ -77,6 +77,9 @@ class RunDisplay:
             markup=False,
             soft_wrap=True,
         )
+        if self._live:
+            self._live.stop()
+            self._live = None
         if left and sys.stderr.isatty():
             self._live = Live(self._table(), console=self.console, refresh_per_second=4)
             self._live.start()

@@ -70,6 +70,13 @@ def run(
     ] = None,
     seeds: Seeds = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, max=256, help="Trials at a time.")] = None,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="Add seeds until every claim is decided; see docs/verdicts.md.")
+    ] = False,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option("--max-seeds", min=3, max=1000, help="With --until-decided: never more seeds; 20 by default."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train all trials (resuming what is unfinished), evaluate, judge the claims and write the report.
@@ -78,7 +85,17 @@ def run(
     """
     from paribus.study.reading import load_study
 
-    checked = load_study(study, overrides_of(overrides, seeds))
+    sets = overrides_of(overrides, seeds)
+    checked = load_study(study, sets)
+    if until_decided and checked.stopping == "fixed":
+        sets = [*sets, "stopping=group_sequential"]
+    if max_seeds is not None:
+        if checked.stopping == "fixed" and not until_decided:
+            raise UserError("--max-seeds: says where to stop adding seeds; use it with --until-decided, or use --seeds")
+        sets = [*sets, f"max_seeds={max_seeds}"]
+    checked = load_study(study, sets)
+    if seeds is not None and checked.stopping == "group_sequential":
+        raise UserError("--seeds: until the claims are decided, the looks say how many seeds; use --max-seeds")
     from paribus.cli.run import default_directory
     from paribus.cli.run import run as run_it
 
@@ -110,7 +127,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Draws the trial to train again; drawn anew if not given.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=0, max=1_000_000, help="Steps of it to train again.")] = 20,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=1_000_000, help="Steps of it to train again.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Check a finished study from outside: every hash, score and verdict again, and the first steps of one trial.

@@ -2,7 +2,9 @@
 
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -40,7 +42,22 @@ def show(outcome: Outcome) -> None:
             )
     if outcome.claims:
         print("positive: the first arm is better; intervals hold for all claims together")
+    for line in _stopped(outcome.verdicts):
+        print(_hanging(f"{'':>9}  {line}", width).strip())
     print(outcome.report)
+
+
+def _stopped(verdicts: dict[str, Any]) -> Iterator[str]:
+    """Under a rule that adds seeds: its looks, and what is left undecided."""
+    stopping, claims = verdicts["stopping"], verdicts["claims"]
+    if stopping["rule"] == "fixed" or not claims:
+        return
+    many = stopping["rule"] == "any_time"
+    planned = "any_time, a look after each seed" if many else f"looks at {', '.join(map(str, stopping['looks']))} seeds"
+    left = sum(claim["verdict"] == "undecided" for claim in claims)
+    yield f"stopped after {stopping['seeds']} seeds ({planned}): " + (
+        f"{left} of {len(claims)} claims undecided" if left else "every claim is decided"
+    )
 
 
 def _hanging(text: str, width: int) -> str:

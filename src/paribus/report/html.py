@@ -98,6 +98,11 @@ def _cards(record: StudyRecord) -> tuple[Judged, ...]:
     return tuple(cards)
 
 
+def _short(value: float | None) -> str:
+    """Three digits of a number that may be of any size."""
+    return numbers.MISSING if value is None else f"{value:.3g}"
+
+
 def _judged(record: StudyRecord, claim: Claim, name: str, reach: float) -> Judged:
     verdict, digits = claim.verdict, numbers.decimals(claim)
     facts: list[tuple[str, str]] = []
@@ -125,6 +130,8 @@ def _judged(record: StudyRecord, claim: Claim, name: str, reach: float) -> Judge
                 + (f" (least possible with these seeds: {numbers.fixed(least)})" if least is not None else ""),
             ),
             ("Wilcoxon test, p", numbers.fixed(second.get("wilcoxon_p"))),
+            ("e-value against no difference", _short(second.get("e_value"))),
+            ("t tests at the margin (TOST), p", numbers.fixed(second.get("margin_p"))),
         ]
         details = [(label, text) for label, text in details if text not in ("", numbers.MISSING)]
     return Judged(

@@ -100,6 +100,10 @@ class Verdict:
     detectable: float | None
     secondary: Json
     note: str | None
+    decided_at: int | None = None
+    """The number of seeds at the look that decided the claim."""
+    outliers: tuple[int, ...] = ()
+    """Seeds whose improvement lies apart from the others'."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,8 @@ class StudyRecord:
     environment: Json
     confidence: float
     contrasts: int
+    stopping: Json
+    """The rule by which seeds were added, its looks, and the level of one interval; empty before anything was judged."""
     test_windows: int | None
     test_documents: int | None
     test_weights: dict[int, Weight] = field(default_factory=dict)
@@ -203,6 +209,7 @@ def read_study(directory: Path) -> StudyRecord:
             environment=_object(directory / "environment.json"),
             confidence=float(verdicts.get("confidence") or study.get("confidence") or 0.95),
             contrasts=int(verdicts.get("contrasts") or len(claims)),
+            stopping=verdicts.get("stopping") or {},
             test_windows=int(windows["document"].size) if windows else None,
             test_documents=int(np.unique(windows["document"]).size) if windows else None,
             test_weights=weights_of(windows),
@@ -307,6 +314,8 @@ def _claim(planned: Json, judged: Json | None) -> Claim:
             detectable=judged.get("detectable"),
             secondary=judged.get("secondary") or {},
             note=judged.get("note") or None,
+            decided_at=judged.get("decided_at"),
+            outliers=tuple(judged.get("outliers") or ()),
         )
     return Claim(
         says=planned["says"],

@@ -52,6 +52,7 @@ def summary(record: StudyRecord) -> dict[str, Any]:
         "scored_on": scored_on(record),
         "confidence": record.confidence,
         "contrasts": record.contrasts,
+        "stopping": record.stopping,
         "claims": [
             {
                 **judged(pair.claim),

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from paribus.errors import UserError
+from paribus.statistics.sequential import any_time_critical
 
 Array = npt.NDArray[np.float64]
 Estimand = Literal["text_like_it", "this_test_set"]
@@ -161,7 +162,7 @@ def _document_freedom(share: Array) -> float:
     return max(1.0, float(part.sum() ** 2 / (part @ part)) - 1)
 
 
-def half_width(parts: Components, level: float, estimand: Estimand) -> tuple[Array, Array]:
+def half_width(parts: Components, level: float, estimand: Estimand, any_time: bool = False) -> tuple[Array, Array]:
     """Half the width of the two-sided interval at confidence `level`, and its degrees of freedom, each (...).
 
     `this_test_set`: the paired t interval over seeds. `text_like_it`: the squared half-widths of the seed part and
@@ -169,7 +170,8 @@ def half_width(parts: Components, level: float, estimand: Estimand) -> tuple[Arr
     never undercovers, whatever their ratio, because the distribution function of chi-squared with one degree of
     freedom is concave; and it is never narrower than the interval over seeds. Satterthwaite's own interval can
     miss four times too often with three seeds and ten claims (`benchmarks/coverage.py`). The interaction is taken out
-    of the document part at the normal quantile, so that the noise of the sum it was part of stays paid for. The
+    of the document part at the normal quantile, so that the noise of the sum it was part of stays paid for. Under
+    `any_time` the seed part reaches as far as the any-time interval does, and is infinite for very few seeds. The
     degrees of freedom returned are Satterthwaite's (1946, Biometrics Bulletin 2) for the variance of the estimate.
     NaN where there is one seed, or one document for `text_like_it`.
     """
@@ -177,7 +179,9 @@ def half_width(parts: Components, level: float, estimand: Estimand) -> tuple[Arr
     if freedom < 1 or (estimand == "text_like_it" and parts.documents < 2):
         return np.full(parts.estimate.shape, np.nan), np.full(parts.estimate.shape, np.nan)
     tail = (1 + level) / 2
-    seed_half = stats.t.ppf(tail, freedom) * np.sqrt(parts.seed_variance)
+    critical = any_time_critical(level, parts.seeds) if any_time else float(stats.t.ppf(tail, freedom))
+    varies = parts.seed_variance > 0
+    seed_half = np.where(varies, critical, 0.0) * np.where(varies, np.sqrt(parts.seed_variance), 1.0)
     if estimand == "this_test_set":
         return seed_half, np.full(parts.estimate.shape, freedom)
     t_document, normal = stats.t.ppf(tail, parts.document_freedom), stats.norm.ppf(tail)

@@ -49,14 +49,16 @@ def count_contrasts(claims: Iterable[Mapping[str, Any]]) -> int:
     return len({contrast_of(claim) for claim in claims})
 
 
-def seeds_needed(parts: Components, expect: Expectation, margin: float, level: float, estimand: Estimand) -> int | None:
+def seeds_needed(
+    parts: Components, expect: Expectation, margin: float, level: float, estimand: Estimand, any_time: bool = False
+) -> int | None:
     """The smallest number of seeds that would decide, did the estimate and its effects stay as they are.
 
     None where up to `MOST_SEEDS` would not, or where the spread is unknown. Meant for an undecided claim.
     """
 
     def decides(seeds: int) -> bool:
-        half = float(half_width(parts.with_seeds(seeds), level, estimand)[0])
+        half = float(half_width(parts.with_seeds(seeds), level, estimand, any_time)[0])
         return verdict(expect, margin, float(parts.estimate) - half, float(parts.estimate) + half) != "undecided"
 
     # The interval only shrinks as seeds are added, and a claim once decided stays so: bisection is enough.
@@ -65,18 +67,22 @@ def seeds_needed(parts: Components, expect: Expectation, margin: float, level: f
     return bisect_left(range(MOST_SEEDS + 1), True, lo=parts.seeds + 1, key=decides)
 
 
-def text_is_short(parts: Components, expect: Expectation, margin: float, level: float, estimand: Estimand) -> bool:
+def text_is_short(
+    parts: Components, expect: Expectation, margin: float, level: float, estimand: Estimand, any_time: bool = False
+) -> bool:
     """Whether the documents alone leave the claim undecided, so that no number of seeds could decide it."""
     if estimand == "this_test_set" or parts.seeds < 2 or parts.documents < 2:
         return False
-    half = float(half_width(parts.with_seeds(10**9), level, estimand)[0])
+    half = float(half_width(parts.with_seeds(10**9), level, estimand, any_time)[0])
     return verdict(expect, margin, float(parts.estimate) - half, float(parts.estimate) + half) == "undecided"
 
 
-def detectable(parts: Components, level: float, estimand: Estimand, power: float = 0.8) -> float | None:
+def detectable(
+    parts: Components, level: float, estimand: Estimand, any_time: bool = False, power: float = 0.8
+) -> float | None:
     """The smallest true difference that as many seeds would tell from 0 with probability `power` at this spread."""
-    half, freedom = (float(value) for value in half_width(parts, level, estimand))
-    if np.isnan(half):
+    half, freedom = (float(value) for value in half_width(parts, level, estimand, any_time))
+    if not np.isfinite(half):
         return None
     variance = float(parts.seed_variance) + (float(parts.document_variance) if estimand == "text_like_it" else 0.0)
     if variance == 0:

@@ -368,6 +368,17 @@ class Study(Section):
     loss_tokens; `"train_flops: 5%"` allows a tolerance."""
     seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 3
     """How many seeds each arm is trained with, or the seeds themselves."""
+    stopping: Literal["fixed", "group_sequential", "any_time"] = "fixed"
+    """When seeds stop being added: after `seeds`, or once all claims are decided, at looks up to `max_seeds` or at any time."""
+    max_seeds: Annotated[int, Field(ge=3, le=1000)] | None = None
+    """Most seeds under `group_sequential` (20 by default) and `any_time` (no maximum by default)."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Simultaneous confidence of all intervals of the study together."""
+    data: Data = Data()
+    objective: Objective = Objective()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Simultaneous confidence of all intervals of the study together."""
     data: Data = Data()
