@@ -19,8 +19,11 @@ class CountProducts(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
-        assert "attention" not in name, "a fused kernel multiplies unseen"
-        if name == "linear":
+        if "scaled_dot_product" in name:
+            query, key = args[1:3] if "backward" in name else args[:2]
+            assert query.shape[2] == 1, "a fused kernel multiplies what masks hide, or does not"
+            self.attention += 4 * query.numel() * key.shape[2] * (2 if "backward" in name else 1)
+        elif name == "linear":
             self.matrices += 2 * args[0].numel() * args[1].shape[0]
         elif name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "matmul"):
             a, b = args[-2:]

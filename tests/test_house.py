@@ -14,7 +14,7 @@ ORDER = [
     ("study",),
     ("data", "models"),
     ("checkpoints",),
-    ("study.audit",),
+    ("study.audit", "study.quantities", "study.matching"),
     ("training",),
     ("evaluation",),
     ("generation",),

@@ -22,6 +22,7 @@ from paribus.statistics.judge import judge
 from paribus.statistics.sequential import Stopping
 from paribus.study import spec
 from paribus.study.audit import audit, complaints, recorded
+from paribus.study.matching import matched_plan
 from paribus.study.plan import Plan, build_plan
 from paribus.study.stopping import at_look, looks, looks_of
 
@@ -66,6 +67,7 @@ def prepare_study(study: spec.Study, progress: Progress | None = None) -> Prepar
     plan = build_plan(study)
     check_rules(plan)
     corpus = prepare(plan.data, progress)
+    plan = matched_plan(study, plan, corpus)
     return Prepared(study, plan, corpus, audit(plan, corpus))
 
 

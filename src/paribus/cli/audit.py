@@ -18,6 +18,7 @@ from paribus.errors import AuditError
 from paribus.models.soundness import check_rules
 from paribus.study import spec
 from paribus.study.audit import audit, complaints
+from paribus.study.matching import matched_plan
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.plan import Plan, build_plan
 from paribus.study.problems import shown
@@ -26,9 +27,15 @@ _HASH = 8  # digits shown of a hash
 
 _LEGEND = """\
 start, batches: hashes of the initial weights that all arms share and of the
-data order; parameters: outside the embeddings, total: with them; FLOPs: of
-training, mask-exact; seen: tokens read; with loss: tokens predicted.
+data order; parameters: outside the embeddings, total: with them, live: of all,
+those that get a gradient; seen: tokens read; with loss: tokens predicted.
 All of the first seed.
+"""
+_COSTS = """\
+FLOPs, mask-exact and as the dense path executes them. serve: all of
+{workload},
+read again only where the arm must; KV bytes: the most it keeps, float32;
+path: layers one after another from a token to the logits.
 """
 
 
@@ -38,6 +45,7 @@ def show_audit(study: spec.Study, as_json: bool) -> None:
     check_rules(plan)
     with preparation() as report:
         corpus = prepare(plan.data, report)
+    plan = matched_plan(study, plan, corpus)
     result = audit(plan, corpus)
     if as_json:
         print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))
@@ -77,8 +85,13 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
         f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials, {short(flops)} training FLOPs in all\n"
     )
     console.print(_differences(arms))
-    console.print(_costs(arms))
+    console.print(_sizes(arms))
     console.print(_LEGEND)
+    console.print(_costs(arms))
+    console.print(_COSTS.format(workload=workload_words(result["workload"])))
+    for name, arm in arms.items():
+        if arm["unserved"]:
+            console.print(Text(f"{name} cannot serve this workload: {arm['unserved']}\n"))
     for line in _checkpoints(arms):
         console.print(Text(f"{line}\n"))
     if result["claims"]:
@@ -101,15 +114,52 @@ def _differences(arms: Mapping[str, Any]) -> Table:
     return made
 
 
+def workload_words(lengths: Mapping[str, int]) -> str:
+    """A workload in a few words: `16 requests of 8 turns, 4 tokens in and 4 out`."""
+    requests, turns = (f"{lengths[key]} {word}{'s' * (lengths[key] > 1)}" for key, word in _WORDS)
+    prefix = f" after {lengths['shared_prefix']} shared" if lengths["shared_prefix"] else ""
+    return f"{requests} of {turns}, {lengths['input']} tokens in{prefix}, {lengths['output']} out"
+
+
+_WORDS = (("batch", "request"), ("turns", "turn"))
+
+
+def _sizes(arms: Mapping[str, Any]) -> Table:
+    return _columns(
+        "What each arm is and reads",
+        arms,
+        {
+            "parameters": "parameters",
+            "total": "total_parameters",
+            "live": "live_parameters",
+            "seen": "seen_tokens",
+            "with loss": "loss_tokens",
+        },
+    )
+
+
 def _costs(arms: Mapping[str, Any]) -> Table:
-    made = table("What each arm is and costs", "arm")
-    for column in ("parameters", "total", "FLOPs", "seen", "with loss"):
-        made.add_column(column, justify="right", no_wrap=True)
+    return _columns(
+        "What each arm costs",
+        arms,
+        {
+            "training": "train_flops",
+            "executed": "train_flops_executed",
+            "serve": "serve_flops",
+            "executed ": "serve_flops_executed",
+            "KV bytes": "kv_bytes",
+            "path": "serial_path",
+        },
+    )
+
+
+def _columns(title: str, arms: Mapping[str, Any], keys: Mapping[str, str]) -> Table:
+    """A row for each arm, a column for each of its counts; `-` where there is none."""
+    made = table(title, "arm")
+    for column in keys:
+        made.add_column(column.strip(), justify="right", no_wrap=True)
     for name, arm in arms.items():
-        row = [
-            short(arm[key]) for key in ("parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens")
-        ]
-        made.add_row(Text(name), *row)
+        made.add_row(Text(name), *("-" if arm[key] is None else short(arm[key]) for key in keys.values()))
     return made
 
 
@@ -128,7 +178,7 @@ def _claims(claims: list[dict[str, Any]]) -> Table:
         varies += [f"({field})" for field in claim["follows"]]
         holds = [_hold(hold) for hold in claim["holds"]]
         made.add_row(
-            Text(f"{claim['arm']} against {claim['against']}"),
+            Text(f"{claim['arm']} against {claim['against']}{_matching(claim)}"),
             Text("\n".join(varies) or "nothing"),
             Text("\n".join(holds) or "-"),
             Text("ok" if claim["passed"] else "FAILS", style="green" if claim["passed"] else "bold red"),
@@ -136,10 +186,15 @@ def _claims(claims: list[dict[str, Any]]) -> Table:
     return made
 
 
+def _matching(claim: Mapping[str, Any]) -> str:
+    """Under which matching a claim is made; the names of its arms say other repetitions."""
+    return f", {claim['under']}" if claim["matching"] else ""
+
+
 def _hold(hold: Mapping[str, Any]) -> str:
     if not hold["holds"]:
         return f"{hold['quantity']}: {short(hold['arm'])}, {short(hold['against'])}"
-    return f"{hold['quantity']} (within {hold['tolerance']:.0%})" if hold["tolerance"] else str(hold["quantity"])
+    return f"{hold['quantity']} (within {100 * hold['tolerance']:g}%)" if hold["tolerance"] else str(hold["quantity"])
 
 
 def _value(value: Any) -> str:

@@ -20,6 +20,7 @@ from paribus.engines.costs import Machine, own_arms, study_costs, study_latencie
 from paribus.generation.serving import Load
 from paribus.models.soundness import check_rules
 from paribus.study import spec
+from paribus.study.matching import matched_plan
 from paribus.study.plan import Plan, build_plan
 
 BATCHES = (1, 16)
@@ -64,6 +65,7 @@ def show_cost(study: spec.Study, asked: Asked, as_json: bool) -> None:
     check_rules(plan)
     with preparation() as report:
         corpus = prepare(plan.data, report)
+    plan = matched_plan(study, plan, corpus)
     window = plan.data.window
     new = asked.new or min(32, max(1, window // 4))
     prompts = list(dict.fromkeys(asked.prompts or (max(1, window // 4), max(1, window // 2))))

@@ -24,7 +24,7 @@ from paribus.study.problems import shown
 
 
 def study_costs(plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int) -> dict[str, dict[str, Any]]:
-    """Counts of each arm but its repetitions under other values: parameters, FLOPs of training and serving, bytes kept.
+    """Counts of each arm, those solved for included, but its repetitions under other values: parameters, FLOPs of training and serving, bytes kept.
 
     Serving is that of one sequence, of each length of `prompts`, with `new` tokens after it. Raises UserError where an arm's
     positions end before that.
@@ -34,8 +34,8 @@ def study_costs(plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int) ->
 
 
 def own_arms(plan: Plan) -> list[Arm]:
-    """The arms that the study names."""
-    return [arm for arm in plan.arms if arm.repeats is None]
+    """The arms that the study names, and those that were solved for."""
+    return [arm for arm in plan.arms if arm.repeats is None or arm.matched]
 
 
 def _arm_costs(

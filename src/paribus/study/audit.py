@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paribus.checkpoints.start import Start, start_of
-from paribus.data.batches import TrainingBatches
 from paribus.data.continuation import off_distribution
 from paribus.data.store import Corpus
 from paribus.errors import StudyError
-from paribus.models.cost import parameter_counts, training_flops
 from paribus.models.initialisation import initial_names
 from paribus.models.interface import interface_of
 from paribus.models.transformer import parameter_shapes
@@ -22,6 +20,8 @@ from paribus.study.arms import consequences, differences, used_value
 from paribus.study.holds import Hold, distance, read_holds
 from paribus.study.plan import Arm, Plan, PlannedClaim, Trial
 from paribus.study.problems import shown
+from paribus.study.quantities import Quantities
+from paribus.study.workload import Workload
 
 # Fields that decide which batches are read: where a claim declares one of them, its arms may read other batches.
 _BATCH_FIELDS = ("training.tokens", "training.batch")
@@ -33,46 +33,50 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
     Quantities that depend on the seed are those of the first seed; `seeds` has all, and a claim must hold for every one.
     Raises StudyError where an arm is too large to be counted on this machine.
     """
-    counter = _Counter(corpus)
+    counter = _Counter(corpus, plan.workload)
     names = common_names(plan, corpus.vocabulary)
     arms: dict[str, dict[str, Any]] = {}
     for arm in plan.arms:
         _check_memory(arm, corpus.vocabulary)
-        total, own = parameter_counts(arm.config.model, interface_of(arm.config, corpus.vocabulary))
         seeds = {str(seed): counter.of_seed(arm.config, seed, names) for seed in plan.seeds}
         arms[arm.name] = {
             "differs": {field: used_value(arm.config, field) for field in differences(arm.config, plan.base)},
             "follows": {field: used_value(arm.config, field) for field in consequences(arm.config, plan.base)},
-            "parameters": own,
-            "total_parameters": total,
+            **counter.size(arm.config, plan.seeds),
             "common_parameters": len(names),
             "start_from": counter.checkpoint(arm.config),
             "off_distribution": off_distribution(arm.config.objective, arm.config.evaluation),
             **seeds[str(plan.seeds[0])],
             "seeds": seeds,
         }
+    for claim in plan.claims:
+        _check_served(claim, arms)
     claims = [_claim(plan, claim, arms, counter) for claim in plan.claims]
-    return {"arms": arms, "claims": claims, "passed": all(claim["passed"] for claim in claims)}
+    return {
+        "workload": plan.workload.lengths(plan.data.window)._asdict(),
+        "arms": arms,
+        "claims": claims,
+        "passed": all(claim["passed"] for claim in claims),
+    }
 
 
-class _Counter:
+class _Counter(Quantities):
     """Counts what follows from a seed, each thing once however many arms share it."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
+    def __init__(self, corpus: Corpus, workload: Workload) -> None:
+        super().__init__(corpus, workload)
         self.vocabulary = corpus.vocabulary
-        self._reads: dict[str, dict[str, Any]] = {}
         self._starts: dict[tuple[Any, ...], str] = {}
 
     def of_seed(self, config: spec.Config, seed: int, common: set[str]) -> dict[str, Any]:
         """FLOPs, tokens, and hashes of the data order and of the start, as a whole and of the `common` parameters."""
-        read, interface = self._read(config, seed), interface_of(config, self.vocabulary)
-        flops = (count * training_flops(config.model, interface, *lengths) for lengths, count in read["pairs"].items())
+        read, flops = self.read(config, seed), self.training(config, seed)
         kept = ("seen_tokens", "loss_tokens", "documents_left_out", "data_order", "data_order_steps")
         return {
-            "train_flops": sum(flops),
+            "train_flops": flops.exact,
+            "train_flops_executed": flops.executed,
             **{name: read[name] for name in kept},
-            "init": self._hash(parameter_shapes(config.model, interface), seed, config),
+            "init": self._hash(parameter_shapes(config.model, self.interface(config)), seed, config),
             "common_init": self.common_start(config, seed, common),
         }
 
@@ -80,13 +84,6 @@ class _Counter:
         """Hash of the starting values of the parameters `names`."""
         shapes = initial_names(config.model, interface_of(config, self.vocabulary))
         return self._hash({name: shapes[name] for name in names}, seed, config)
-
-    def _read(self, config: spec.Config, seed: int) -> dict[str, Any]:
-        key = f"{config.objective!r} {config.training.tokens} {config.training.batch} {seed}"
-        if key not in self._reads:
-            batches = TrainingBatches(self._corpus, config.data, config.objective, config.training.batch, seed)
-            self._reads[key] = batches.data_plan(batches.steps(config.training.tokens))
-        return self._reads[key]
 
     def _hash(self, shapes: Mapping[str, tuple[int, ...]], seed: int, config: spec.Config) -> str:
         start = self.start(config)
@@ -128,6 +125,17 @@ def _memory() -> float:
         return math.inf
 
 
+def _check_served(claim: PlannedClaim, arms: Mapping[str, Any]) -> None:
+    """Refuse to hold the cost of a workload that an arm cannot serve."""
+    for hold in read_holds(claim.hold):
+        for name in (claim.arm, claim.against):
+            if hold.quantity in ("serve_flops", "kv_bytes") and arms[name]["unserved"]:
+                raise StudyError(
+                    f"study: arm {shown(name)} cannot serve the workload, so {hold.quantity} cannot be held: "
+                    f"{arms[name]['unserved']}; set model.positions, or shorten it"
+                )
+
+
 def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:
     """Names of the parameters that all arms (or those named) have in the same shape, hence start with the same values."""
     chosen = plan.arms if arms is None else [plan.arm(name) for name in arms]
@@ -152,6 +160,8 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
         "arm": claim.arm,
         "against": claim.against,
         "under": claim.under,
+        "matching": claim.matching,
+        "knob": claim.knob,
         "varies": varies,
         "follows": consequences(one, other),
         "undeclared": undeclared,

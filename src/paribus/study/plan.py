@@ -1,10 +1,11 @@
 """What a study will run: arms resolved, claims with their repetitions, and trials in order (`plan.json`)."""
 
+import dataclasses
 import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,9 +15,12 @@ from paribus.study import spec
 from paribus.study.arms import resolve, value_of
 from paribus.study.checks import check_study
 from paribus.study.fields import SECTIONS, flatten, variable_fields
+from paribus.study.holds import read_hold
 from paribus.study.own_rules import readable, rule_name
+from paribus.study.parity import TOLERANCE
 from paribus.study.problems import shown
 from paribus.study.sharing import shared_sections
+from paribus.study.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Arm:
     """Dotted field to value."""
     config: spec.Config
     repeats: str | None = None
-    """The arm of which this is a copy under another value, for a claim's `repeat_under`."""
+    """The arm of which this is a copy under another value, for a claim's `repeat_under` or for a matching."""
+    matched: tuple[str, ...] = ()
+    """Of a copy that was solved for: the quantities in which it equals the matching's reference."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,11 @@ class PlannedClaim(spec.Claim):
     """A claim of the study file, or its repetition `under` another value."""
 
     under: str | None = None
-    """For a repetition: the field and its value, such as `model.init = normal_0.02`."""
+    """For a repetition: the field and its value, such as `model.init = normal_0.02`; or the matching, `at equal parameters`."""
+    matching: str | None = None
+    """For a repetition under a matching: its quantities, such as `parameters`."""
+    knob: str | None = None
+    """And what was turned, such as `feed_forward`."""
     vary: list[str]
     """The claim's own, or the study's."""
     hold: list[str]
@@ -60,6 +70,8 @@ class Plan:
     arms: list[Arm]
     claims: list[PlannedClaim]
     trials: list[Trial]
+    workload: Workload = dataclasses.field(default_factory=Workload)
+    """How the arms would be used; no trial depends on it."""
 
     @cached_property
     def _by_name(self) -> dict[str, Arm]:
@@ -89,11 +101,13 @@ class Plan:
                     "overrides": arm.overrides,
                     "config": arm.config.model_dump(mode="json"),
                     "repeats": arm.repeats,
+                    "matched": list(arm.matched),
                 }
                 for arm in self.arms
             ],
             "claims": [claim.model_dump(mode="json") for claim in self.claims],
             "trials": [asdict(trial) for trial in self.trials],
+            "workload": self.workload.model_dump(mode="json"),
         }
 
     @classmethod
@@ -106,15 +120,39 @@ class Plan:
                     for name, table in tables["base"].items()
                 }
             ),
-            [Arm(**{**arm, "config": spec.Config.model_validate(arm["config"])}) for arm in tables["arms"]],
+            [_read_arm(arm) for arm in tables["arms"]],
             [PlannedClaim.model_validate(claim) for claim in tables["claims"]],
             [Trial(**trial) for trial in tables["trials"]],
+            Workload.model_validate(tables.get("workload", {})),
         )
 
 
-def build_plan(study: spec.Study) -> Plan:
-    """Resolve every arm, repeat what the claims ask to repeat, and order the trials seed by seed.
+def _read_arm(table: Mapping[str, Any]) -> Arm:
+    config, matched = spec.Config.model_validate(table["config"]), tuple(table.get("matched", ()))
+    return Arm(**{**table, "config": config, "matched": matched})
 
+
+@dataclass(frozen=True)
+class Solved:
+    """A matching whose arms were solved for (`matching`): what each arm must set to be equal to the reference."""
+
+    quantities: tuple[str, ...]
+    knobs: tuple[str, ...]
+    under: str
+    """As verdicts name it: `at equal parameters`."""
+    reference: str
+    changes: dict[str, dict[str, Any]]
+    """Of each arm, dotted field to value; nothing where it is equal as it is."""
+
+
+# What a change of size changes: held in a matching only where it is what is matched.
+_SIZES = ("parameters", "total_parameters", "train_flops", "serve_flops", "kv_bytes")
+
+
+def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
+    """Resolve every arm, repeat what claims and matchings ask to repeat, and order the trials seed by seed.
+
+    A study's matchings are solved for on its text (`matching.matched_plan`); without them the plan has the arms as written.
     After each round of trials every arm has one seed more, so that a study that is stopped compares all arms.
     Raises StudyError where the study cannot be run as it stands.
     """
@@ -126,16 +164,22 @@ def build_plan(study: spec.Study) -> Plan:
         claims.append(PlannedClaim.model_validate(tables))
         for field, values in claim.repeat_under.items():
             for value in values:
-                arm, against = (_repeated(study, arms, name, field, value) for name in (claim.arm, claim.against))
+                arm, against = (_copy(study, arms, name, {field: value}) for name in (claim.arm, claim.against))
                 arms |= {arm.name: arm, against.name: against}
                 under = f"{field} = {_plain(value_of(arm.config, field))}"
                 changes = {"arm": arm.name, "against": against.name, "repeat_under": {}, "under": under}
                 claims.append(PlannedClaim.model_validate({**tables, **changes}))
+    for matching in solved:
+        for claim in study.claim:
+            tables = {**claim.model_dump(), "vary": _or(claim.vary, study.vary), "hold": _or(claim.hold, study.hold)}
+            pair = [_matched(study, arms, name, matching) for name in (claim.arm, claim.against)]
+            arms |= {arm.name: arm for arm in pair}
+            claims.append(PlannedClaim.model_validate({**tables, **_under(matching, claim, tables, pair)}))
     shared = shared_sections(study, [arm.config for arm in arms.values()])
     resolved = [replace(arm, config=arm.config.model_copy(update=shared)) for arm in arms.values()]
     trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in study.seed_list for arm in resolved]
     base = {name: getattr(study, name) for name in SECTIONS} | shared
-    return Plan(_unchecked(base), resolved, claims, trials)
+    return Plan(_unchecked(base), resolved, claims, trials, study.workload)
 
 
 def _unchecked(sections: Mapping[str, Any]) -> spec.Config:
@@ -152,15 +196,49 @@ def _arm(study: spec.Study, name: str, overrides: Mapping[str, Any], repeats: st
     return Arm(name, {field: value_of(config, field) for field in overrides}, config, repeats)
 
 
-def _repeated(study: spec.Study, arms: Mapping[str, Arm], name: str, field: str, value: Any) -> Arm:
-    """The copy of an arm under another value of `field`, the same for all claims that ask for it."""
+def _copy(
+    study: spec.Study, arms: Mapping[str, Arm], name: str, changes: Mapping[str, Any], matched: tuple[str, ...] = ()
+) -> Arm:
+    """The copy of an arm under other values, the same for all claims and matchings that ask for it."""
+    copy = _arm(study, name, {**flatten(study.arm[name]), **changes}, name)
+    for other in arms.values():
+        if other.repeats == name and other.config == copy.config:
+            return other
+    values = ", ".join(f"{_short(field)}={_plain(value_of(copy.config, field))}" for field in changes)
+    new = f"{name} [{' and '.join(matched)}{': ' if matched else ''}{values}]"
+    if new in arms:
+        raise StudyError(f"study: arm.{shown(new)}: the name of a repetition of {shown(name)}; rename this arm")
+    return replace(copy, name=new, matched=matched)
+
+
+def _short(field: str) -> str:
+    """A field without its section, where no other has that name."""
     leaf = field.rpartition(".")[2]
     alone = sum(other.rpartition(".")[2] == leaf for other in variable_fields()) == 1
-    copy = _arm(study, name, {**flatten(study.arm[name]), field: value}, name)
-    new = f"{name} [{leaf if alone else field}={_plain(value_of(copy.config, field))}]"
-    if new in arms and arms[new].repeats != name:
-        raise StudyError(f"study: arm.{shown(new)}: the name of a repetition of {shown(name)}; rename this arm")
-    return Arm(new, copy.overrides, copy.config, name)
+    return leaf if alone else field
+
+
+def _matched(study: spec.Study, arms: Mapping[str, Arm], name: str, matching: Solved) -> Arm:
+    changes = matching.changes.get(name)
+    return _copy(study, arms, name, changes, matching.quantities) if changes else arms[name]
+
+
+def _under(matching: Solved, claim: spec.Claim, tables: Mapping[str, Any], pair: Sequence[Arm]) -> dict[str, Any]:
+    """What a claim is under a matching: knobs may differ, and of all sizes what is matched must be equal."""
+    knobs = [field for arm in (claim.arm, claim.against) for field in matching.changes.get(arm, {})]
+    # Each is equal to the reference: two others may lie on either side of it.
+    allowed = TOLERANCE * (1 if matching.reference in (claim.arm, claim.against) else 2)
+    held = [entry for entry in tables["hold"] if read_hold(entry).quantity not in _SIZES]
+    return {
+        "arm": pair[0].name,
+        "against": pair[1].name,
+        "repeat_under": {},
+        "under": matching.under,
+        "matching": " and ".join(matching.quantities),
+        "knob": " and ".join(matching.knobs),
+        "vary": list(dict.fromkeys([*tables["vary"], *knobs])),
+        "hold": held + [f"{name}: {100 * allowed:g}%" for name in matching.quantities if name != "latency"],
+    }
 
 
 def _plain(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from paribus.study import spec
+from paribus.study import parity, spec
 from paribus.study.fields import nearest, study_fields
 
 Path = tuple[str | int, ...]
@@ -37,6 +37,7 @@ _EXPECTED_AT = {
     "hold": 'should be a list of quantities, such as ["parameters", "train_flops: 5%"]',
     "arm": 'should be a table of arms, such as [arm.gpt] followed by model.input_attention = "causal"',
     "claim": "should be a list of claims, each below a line [[claim]]",
+    "match": 'should be a list of matchings, such as ["parameters", "train_flops"]',
     "repeat_under": 'should be a table of fields and lists of values, such as {"model.init" = ["normal_0.02"]}',
 }
 
@@ -140,7 +141,10 @@ def _unknown_key(path: Path) -> str:
     if not parents:
         known = f"; a study has {', '.join(spec.Study.model_fields)}"
         return did_you_mean(word, spec.Study.model_fields) or did_you_mean(word, study_fields()) or known
-    section = spec.Config.model_fields[parents[0]].annotation
+    if parents == ["match"]:
+        fields = parity.Matching.model_fields
+        return did_you_mean(word, fields) or f"; a matching has {', '.join(fields)}"
+    section = spec.Study.model_fields[parents[0]].annotation
     assert isinstance(section, type)
     assert issubclass(section, BaseModel)
     near = did_you_mean(word, section.model_fields, before=f"{parents[0]}.")

@@ -9,9 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from paribus.study.architecture import Model
+from paribus.study.parity import AskedMatching
 from paribus.study.section import Count, Section, Size, Text, nearest_of
+from paribus.study.workload import AskedWorkload, Workload
 
-Quantity = Literal["parameters", "total_parameters", "train_flops", "seen_tokens", "loss_tokens"]
+Quantity = Literal[
+    "parameters", "total_parameters", "train_flops", "serve_flops", "kv_bytes", "seen_tokens", "loss_tokens"
+]
 
 
 class Data(Section):
@@ -365,7 +369,10 @@ class Study(Section):
     """Fields in which arms may differ, such as `model.input_attention`; nothing else may."""
     hold: list[str] = ["seen_tokens", "loss_tokens"]
     """Quantities that the two arms of a claim must share: parameters, total_parameters, train_flops, seen_tokens,
-    loss_tokens; `"train_flops: 5%"` allows a tolerance."""
+    loss_tokens, and serve_flops and kv_bytes of the workload; `"train_flops: 5%"` allows a tolerance."""
+    match: list[AskedMatching] = []
+    """Matchings, such as `["parameters", "train_flops"]`: under each the claims are trained and judged again, with arms solved to
+    be equal in that. A table says more, such as `{quantity = "parameters", knob = "layers"}`."""
     seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 3
     """How many seeds each arm is trained with, or the seeds themselves."""
     stopping: Literal["fixed", "group_sequential", "any_time"] = "fixed"
@@ -379,6 +386,8 @@ class Study(Section):
     model: Model = Model()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    workload: AskedWorkload = Workload()
+    """How the arms would be used: `"one_shot"`, `"chat"` or `"retrieval"`, or a table."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Simultaneous confidence of all intervals of the study together."""
     data: Data = Data()

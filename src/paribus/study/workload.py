@@ -92,5 +92,5 @@ def _by_name(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
 
-Asked = Annotated[Workload, BeforeValidator(_by_name, json_schema_input_type=Use | Workload)]
+AskedWorkload = Annotated[Workload, BeforeValidator(_by_name, json_schema_input_type=Use | Workload)]
 """A workload, or the name of one."""

@@ -1,0 +1,216 @@
+"""Arms solved for: how far a knob must be turned so that an arm costs what the reference costs, to within 0.5 %.
+
+Every quantity but latency is counted exactly and grows with every knob, so the nearest value is found by search. Where even
+that is too far away the study is refused, with the values that can be reached.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from paribus.data.store import Corpus
+from paribus.errors import StudyError
+from paribus.study import spec
+from paribus.study.arms import resolve, used_value
+from paribus.study.fields import flatten
+from paribus.study.holds import distance
+from paribus.study.parity import TOLERANCE, Knob, Matching
+from paribus.study.plan import Plan, Solved, build_plan
+from paribus.study.problems import did_you_mean, listed, shown
+from paribus.study.quantities import Quantities
+
+FIELDS: dict[Knob, str] = {
+    "feed_forward": "model.feed_forward",
+    "layers": "model.layers",
+    "width": "model.width",
+}
+_LARGEST: dict[Knob, int] = {"feed_forward": 10**6, "layers": 1000, "width": 10**6}
+
+SEEDS = 3
+"""Training FLOPs are matched over so many of the study's first seeds together; further seeds change no arm."""
+
+Value = Callable[[int], int]
+
+
+class Reached(NamedTuple):
+    """A value of a knob, and the quantity there."""
+
+    knob: int
+    value: int
+
+
+def matched_plan(study: spec.Study, plan: Plan, corpus: Corpus) -> Plan:
+    """The plan of a study with the arms and claims of its matchings; `plan` is the one without.
+
+    Raises StudyError, one line, where an arm cannot be matched, with the nearest values that it can have.
+    """
+    return build_plan(study, solve(study, plan, corpus)) if study.match else plan
+
+
+def solve(study: spec.Study, plan: Plan, corpus: Corpus) -> list[Solved]:
+    """Each matching of a study by each of its alternative knobs, in the order written."""
+    quantities = Quantities(corpus, plan.workload)
+    named = {name for claim in study.claim for name in (claim.arm, claim.against)} or set(study.arm)
+    solved = []
+    for number, matching in enumerate(study.match):
+        reference = matching.reference or next(iter(study.arm))
+        if reference not in study.arm:
+            near = did_you_mean(reference, study.arm, quoted=True) or f"; the arms are {listed(study.arm)}"
+            raise StudyError(f"study: match.{number}.reference = {shown(reference)}: no such arm{near}")
+        for knobs in matching.ways:
+            solver = _Solver(study, plan, quantities, number, matching, knobs, reference)
+            changes = {name: solver.changes(name) for name in study.arm if name in named and name != reference}
+            by = f" by {' and '.join(knobs)}" if len(matching.ways) > 1 else ""
+            solved.append(Solved(tuple(matching.matched), tuple(knobs), f"{matching.words}{by}", reference, changes))
+    return solved
+
+
+class _Solver:
+    """One matching by one choice of knobs."""
+
+    def __init__(
+        self,
+        study: spec.Study,
+        plan: Plan,
+        quantities: Quantities,
+        number: int,
+        matching: Matching,
+        knobs: Sequence[Knob],
+        reference: str,
+    ) -> None:
+        self._study, self._plan, self._quantities = study, plan, quantities
+        self._number, self._knobs, self._reference = number, list(knobs), reference
+        self._names = matching.matched
+        self._goals = [self._count(plan.arm(reference).config, name, reference) for name in self._names]
+
+    def changes(self, arm: str) -> dict[str, Any]:
+        """What `arm` must set; nothing where it is equal as it is."""
+        config = self._plan.arm(arm).config
+        if all(
+            distance(self._count(config, name, arm), goal) <= TOLERANCE
+            for name, goal in zip(self._names, self._goals, strict=True)
+        ):
+            return {}
+        if len(self._names) == 1:
+            found = self._one(arm, 0, self._knobs[0], {})
+            best = min(found, key=lambda each: distance(each.value, self._goals[0]))
+            if distance(best.value, self._goals[0]) > TOLERANCE:
+                raise self._refused(arm, self._knobs[0], found)
+            return {FIELDS[self._knobs[0]]: best.knob}
+        return self._two(arm)
+
+    def _two(self, arm: str) -> dict[str, Any]:
+        """Two quantities: the coarser knob is tried value by value, and for each the finer one solved for."""
+        inner, outer = sorted(self._knobs, key=lambda knob: ("feed_forward", "width", "layers").index(knob))
+        start = int(used_value(self._plan.arm(arm).config, FIELDS[outer]))
+        nearest: tuple[float, list[int], dict[str, Any]] | None = None
+        for value in self._near(arm, outer, start):
+            fixed = {FIELDS[outer]: value}
+            for reached in self._one(arm, 0, inner, fixed):
+                changes = {**fixed, FIELDS[inner]: reached.knob}
+                counts = [reached.value, self._count(self._config(arm, changes), self._names[1], arm)]
+                apart = max(distance(*pair) for pair in zip(counts, self._goals, strict=True))
+                if nearest is None or apart < nearest[0]:
+                    nearest = apart, counts, changes
+            if nearest is not None and nearest[0] <= TOLERANCE:
+                return nearest[2]
+        if nearest is None:
+            raise StudyError(f"{self._where(arm)} cannot be built with another {outer}; name other knobs")
+        reaches = " and ".join(f"{count:,} {name}" for count, name in zip(nearest[1], self._names, strict=True))
+        wanted = " and ".join(f"{goal:,}" for goal in self._goals)
+        sets = ", ".join(f"{field.partition('.')[2]} = {value}" for field, value in nearest[2].items())
+        raise StudyError(
+            f"{self._where(arm)} comes nearest at {sets}: {reaches}, where {shown(self._reference)} has {wanted}; "
+            "name other knobs, or match one of them"
+        )
+
+    def _near(self, arm: str, knob: Knob, start: int) -> Iterator[int]:
+        """Values that a knob can have, those nearest to `start` first, up to four times as much."""
+        step = self._step(arm, knob)
+        for value in sorted(range(step, 4 * start + 1, step), key=lambda value: abs(value - start)):
+            if self._fits(arm, {FIELDS[knob]: value}):
+                yield value
+
+    def _one(self, arm: str, which: int, knob: Knob, fixed: Mapping[str, int]) -> list[Reached]:
+        """The one or two values of a knob between which a quantity reaches its goal."""
+        step, field, name, goal = self._step(arm, knob), FIELDS[knob], self._names[which], self._goals[which]
+
+        def at(turns: int) -> int:
+            return self._count(self._config(arm, {**fixed, field: turns * step}), name, arm)
+
+        first = 1
+        while not self._fits(arm, {**fixed, field: first * step}):
+            first += 1
+            if first > 8:
+                raise StudyError(f"{self._where(arm)} cannot be built with another {knob}; name another knob")
+        if not fixed and at(first) == at(first + 1) != goal:
+            raise StudyError(f"{self._where(arm)}: {knob} does not change {name}; name another knob")
+        low, high = nearest(at, first, _LARGEST[knob] // step, goal)
+        return [Reached(each.knob * step, each.value) for each in dict.fromkeys((low, high))]
+
+    def _step(self, arm: str, knob: Knob) -> int:
+        """What a knob is turned by: the width by a head, where heads follow it."""
+        model = self._plan.arm(arm).config.model
+        if knob != "width":
+            return 1
+        return model.head_size if model.heads is None else 2 if model.position == "sinusoidal" else 1
+
+    def _config(self, arm: str, changes: Mapping[str, int]) -> spec.Config:
+        return resolve(self._study, {**flatten(self._study.arm[arm]), **changes})
+
+    def _fits(self, arm: str, changes: Mapping[str, int]) -> bool:
+        try:
+            self._config(arm, changes)
+        except ValidationError:
+            return False
+        return True
+
+    def _count(self, config: spec.Config, name: str, arm: str) -> int:
+        config = config.model_copy(update={"data": self._plan.data})
+        count = self._quantities.of(config, name, self._plan.seeds[:SEEDS])
+        if count is None:
+            why = self._quantities.unserved(config)
+            raise StudyError(f"{self._where(arm)} cannot serve the workload: {why}; set model.positions, or shorten it")
+        return count
+
+    def _refused(self, arm: str, knob: Knob, found: Sequence[Reached]) -> StudyError:
+        reaches = " or ".join(f"{each.value:,} ({knob} = {each.knob:,})" for each in found)
+        return StudyError(
+            f"{self._where(arm)} reaches {reaches} {self._names[0]}, and {shown(self._reference)} has "
+            f"{self._goals[0]:,}: not within {100 * TOLERANCE:g} %; name another knob"
+        )
+
+    def _where(self, arm: str) -> str:
+        return f"study: match.{self._number} = {shown(' and '.join(self._names))}: arm {shown(arm)}"
+
+
+def nearest(value: Value, first: int, last: int, goal: int) -> tuple[Reached, Reached]:
+    """The neighbours between which a function that never falls reaches `goal`, `value(low) <= goal <= value(high)`.
+
+    Beyond its ends both are the end. Counts are straight lines in most knobs, so each guess is where a line would be.
+    """
+    known: dict[int, int] = {}
+
+    def at(knob: int) -> int:
+        if knob not in known:
+            known[knob] = value(knob)
+        return known[knob]
+
+    low = first
+    if at(low) >= goal:
+        return Reached(low, at(low)), Reached(low, at(low))
+    high = min(last, first + 1)
+    while at(high) < goal:
+        if high == last:
+            return Reached(high, at(high)), Reached(high, at(high))
+        rise = at(high) - at(low)
+        guess = low + (goal - at(low)) * (high - low) // rise + 1 if rise else last
+        low, high = high, min(last, max(2 * high, min(guess, 64 * high)))
+    bisect = False
+    while high - low > 1:
+        line = low + (goal - at(low)) * (high - low) // (at(high) - at(low))
+        middle = (low + high) // 2 if bisect else min(high - 1, max(low + 1, line))
+        low, high = (middle, high) if at(middle) <= goal else (low, middle)
+        bisect = not bisect
+    return Reached(low, at(low)), Reached(high, at(high))
