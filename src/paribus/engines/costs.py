@@ -24,10 +24,10 @@ from paribus.study.problems import shown
 
 
 def study_costs(plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int) -> dict[str, dict[str, Any]]:
-    """Counts of each arm, those solved for included, but its repetitions under other values: parameters, FLOPs of training and serving, bytes kept.
+    """Counts of each arm but its repetitions under other values: parameters, FLOPs of training and serving, bytes kept.
 
-    Serving is that of one sequence, of each length of `prompts`, with `new` tokens after it. Raises UserError where an arm's
-    positions end before that.
+    Arms that were solved for are among them. Serving is that of one sequence, of each length of `prompts`, with `new` tokens
+    after it. Raises UserError where an arm's positions end before that.
     """
     reads: dict[str, Any] = {}
     return {arm.name: _arm_costs(arm, plan, corpus, prompts, new, reads) for arm in own_arms(plan)}

@@ -388,13 +388,6 @@ class Study(Section):
     evaluation: Evaluation = Evaluation()
     workload: AskedWorkload = Workload()
     """How the arms would be used: `"one_shot"`, `"chat"` or `"retrieval"`, or a table."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Simultaneous confidence of all intervals of the study together."""
-    data: Data = Data()
-    objective: Objective = Objective()
-    model: Model = Model()
-    training: Training = Training()
-    evaluation: Evaluation = Evaluation()
     arm: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     """Named overrides of the base."""
     claim: list[Claim] = []
