@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from paribus.checkpoints import layouts
 from paribus.models import sight, visibility
 from paribus.models.attention import mask_of
+from paribus.models.positions import alibi_slopes
 from paribus.models.transformer import Transformer
 from paribus.models.visibility import dense_mask
 from paribus.study.architecture import RULES, Model
@@ -326,6 +327,8 @@ def test_an_mlm_arm_with_other_heads_is_bert_under_that_arms_mask(model: Model) 
 
 
 def bloom_of(arm: Transformer) -> nn.Module:
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+
     model, ours = arm.model, dict(arm.state_dict())
     config = transformers.BloomConfig(
         vocab_size=VOCABULARY,
@@ -337,8 +340,13 @@ def bloom_of(arm: Transformer) -> nn.Module:
     )
     bloom = transformers.BloomForCausalLM(config)
     names = {"embedding": "word_embeddings", "embedding_norm": "word_embeddings_layernorm", "norm": "ln_f"}
+    # There the slopes of the heads stand in another order.
+    order = build_alibi_tensor(torch.ones(1, 2), model.query_heads, torch.float32)[:, 0, 1].argsort(descending=True)
+    order = alibi_slopes(model.query_heads).argsort(descending=True)[order.argsort()]
     for layer in range(model.layers):
         here, there = f"layers.{layer}", f"h.{layer}"
+        output = ours[f"{here}.attention.output.weight"].view(model.width, model.query_heads, model.head_size)
+        ours[f"{here}.attention.output.weight"] = output[:, order].flatten(1)
         names |= {
             f"{here}.attention_norm": f"{there}.input_layernorm",
             f"{here}.attention.output": f"{there}.self_attention.dense",
@@ -348,7 +356,7 @@ def bloom_of(arm: Transformer) -> nn.Module:
         }
         for kind in ("weight", "bias"):  # query, key and value of a head lie together there
             parts = [ours.pop(f"{here}.attention.{name}.{kind}") for name in ("query", "key", "value")]
-            heads = [part.view(model.query_heads, model.head_size, -1) for part in parts]
+            heads = [part.view(model.query_heads, model.head_size, -1)[order] for part in parts]
             fused = torch.cat(heads, 1).flatten(0, 1)
             ours[f"{there}.self_attention.query_key_value.{kind}"] = fused if kind == "weight" else fused[:, 0]
     theirs = {}

@@ -25,23 +25,34 @@ transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 6, 8, 12, 16, 20, 32])
-def test_alibi_is_blooms_looking_back(heads: int) -> None:
+def test_alibi_is_blooms_looking_back_but_for_the_order_of_heads(heads: int) -> None:
     """Bloom's bias is slope times key position: within a row softmax cannot tell it from slope times distance to the past."""
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
     length = 9
     theirs = build_alibi_tensor(torch.ones(1, length), heads, torch.float32).view(heads, 1, length)
     at = torch.arange(length)
-    ours = alibi(heads, at, at)
+    theirs, ours = (
+        bias[bias[:, 0, 1].abs().argsort()] for bias in (theirs.expand(-1, length, -1), alibi(heads, at, at))
+    )
     back = torch.ones(length, length).tril().bool()
     relative = theirs - theirs.transpose(1, 2)  # slope times (key - query)
-    assert torch.allclose(ours[:, back], relative.expand(heads, length, length)[:, back], atol=1e-6)
+    assert torch.allclose(ours[:, back], relative[:, back], atol=1e-6)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4, 8, 16])
 def test_alibi_is_the_papers_for_powers_of_two(heads: int) -> None:
     """Section 3: a geometric sequence that starts at 2**(-8/n), with that ratio."""
-    assert np.allclose(alibi_slopes(heads).numpy(), [2.0 ** (-8 / heads * (head + 1)) for head in range(heads)])
+    slopes = sorted(alibi_slopes(heads).tolist(), reverse=True)
+    assert np.allclose(slopes, [2.0 ** (-8 / heads * (head + 1)) for head in range(heads)])
+
+
+@pytest.mark.parametrize("heads", [2, 4, 6, 8, 12, 16])
+def test_both_halves_of_the_heads_look_near_and_far_under_alibi(heads: int) -> None:
+    """Or mixed attention would look back nearby and ahead far away, which is not its factor."""
+    first, second = alibi_slopes(heads).view(2, -1)
+    assert (first > second).all()
+    assert (first[1:] < second[:-1]).all()
 
 
 def test_alibi_looks_ahead_as_far_as_back() -> None:

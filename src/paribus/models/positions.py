@@ -52,14 +52,17 @@ def sinusoids(positions: Tensor, width: int) -> Tensor:
 
 
 def alibi_slopes(heads: int) -> Tensor:
-    """The slope of each head (H,): powers of 2**(-8/n) for n heads, n a power of 2; else every other one of 2n's fills up.
+    """The slopes of H heads (H,): powers of 2**(-8/n) for n heads, n a power of 2; else every other one of 2n's fills up.
 
-    arXiv 2108.12409, section 3, and its authors' code for other numbers of heads.
+    arXiv 2108.12409, section 3, and its authors' code for other numbers of heads. They are dealt to the two halves of the heads
+    in turn, from the steepest on: in the order of the paper, under a rule that treats the halves apart, one half would see only
+    what is near and the other only what is far.
     """
     whole = 2 ** math.floor(math.log2(heads))
     slopes = [2.0 ** (-8 * (i + 1) / whole) for i in range(whole)]
     slopes += [2.0 ** (-4 * (i + 1) / whole) for i in range(0, 2 * (heads - whole), 2)]
-    return torch.tensor(slopes)
+    slopes.sort(reverse=True)
+    return torch.tensor(slopes[0::2] + slopes[1::2])
 
 
 def alibi(heads: int, queries: Tensor, keys: Tensor) -> Tensor:
