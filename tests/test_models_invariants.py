@@ -20,7 +20,6 @@ from paribus.models import initialisation, sight, transformer, visibility
 from paribus.models.initialisation import common_init_hash, initial_names, initial_value, initialise
 from paribus.models.layers import Growing, Layer
 from paribus.models.transformer import Cache, Transformer
-from paribus.models.visibility import sees_ahead
 from paribus.study.architecture import LOOK_BACK, RULES, Model
 from settings import (
     VOCABULARY,
@@ -620,6 +619,11 @@ def test_the_inputs_own_loss_leaves_the_target_alone(parameters: str, memory: st
 
 
 def test_which_rules_see_ahead() -> None:
+    """In any head of any layer: then an input position cannot be asked to predict the next token."""
+
+    def sees_ahead(model: Model) -> bool:
+        return any(bool(visibility.square_mask(model, layer, 8, 1).triu(1).any()) for layer in range(model.layers))
+
     assert {rule for rule in visibility.RULES if not sees_ahead(small_model(input_attention=rule))} == set(LOOK_BACK)
 
 

@@ -228,11 +228,6 @@ def square_mask(model: Model, layer: int, input_length: int, target_length: int)
     return dense_mask(model, layer, input_length, whole, whole)
 
 
-def sees_ahead(model: Model) -> bool:
-    """Whether an input position can see a later one in any head of any layer: then it cannot be asked to predict it."""
-    return any(bool(square_mask(model, layer, 8, 1).triu(1).any()) for layer in range(model.layers))
-
-
 def picture(rule: str, input_length: int = 6, target_length: int = 3) -> list[str]:
     """A rule as lines of text, `x` where a query (row) sees a key (column): a square for each kind of heads and layers.
 
