@@ -79,6 +79,11 @@ MISTAKES = {
     "vary no field": (("model.heads", "model.haeds"), 'vary.1 = "model.haeds"', 'did you mean "model.heads"?'),
     "vary a section": (('"model.heads"', '"model"'), 'vary.1 = "model"', "no such field"),
     "vary the data": (("model.heads", "data.window"), 'vary.1 = "data.window"', "leave it out"),
+    "vary what trials run on": (
+        ("model.heads", "training.dtype"),
+        'vary.1 = "training.dtype"',
+        "all trials of a study run alike",
+    ),
     "vary twice": (("model.heads", "model.layers"), 'vary.2 = "model.layers"', "twice"),
     "hold no quantity": (
         ("vary", 'hold = ["train_flop"]\nvary'),

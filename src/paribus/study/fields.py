@@ -13,9 +13,11 @@ SECTIONS = tuple(spec.Config.model_fields)
 
 QUANTITIES: tuple[str, ...] = get_args(spec.Quantity)
 
-# Why a field is the same for all arms: the text they read and how they are scored is no factor of any study.
+# Why a field is the same for all arms: what they read, how they are scored and what they run on is no factor of any study.
 _SAME_TEXT = "all arms read the same text"
 _SAME_SCORE = "all arms are scored in the same way"
+_SAME_RUNTIME = "all trials of a study run alike"
+_RUNTIME = tuple(f"training.{name}" for name in ("device", "dtype", "compile", "attention", "threads"))
 
 
 @cache
@@ -48,7 +50,7 @@ def why_fixed(field: str) -> str | None:
         return _SAME_TEXT
     if section == "evaluation":
         return _SAME_SCORE
-    return None
+    return _SAME_RUNTIME if field in _RUNTIME else None
 
 
 @cache
