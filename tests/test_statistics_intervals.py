@@ -217,6 +217,31 @@ def test_where_only_seeds_vary_the_interval_is_exact():
     assert low <= found["paribus_1"] <= high
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 10, 20])
+def test_seeds_with_symmetric_long_tails_miss_no_more_often_than_nominal(seeds):
+    for mix in ("seeds only", "seeds = documents"):
+        found = coverage.shaped("t3", mix, seeds, 1500)
+        assert found["missed_1"] <= 100 * stats.binom.ppf(0.9995, 1500, 0.05) / 1500
+        assert found["missed_10"] <= 100 * stats.binom.ppf(0.9995, 1500, 0.005) / 1500
+
+
+def test_outliers_on_one_side_make_the_interval_err_to_the_other_and_are_often_seen():
+    found = coverage.shaped("outliers", "seeds only", 20, 1500)
+    assert found["too_high_1"] < found["missed_1"] / 4
+    assert found["flagged"] > 30
+
+
+@pytest.mark.parametrize("rule", [rule for rule in coverage.RULES if rule != "peeking, 3 to 20"])
+@pytest.mark.parametrize("mix", ["seeds only", "mostly documents"])
+def test_rules_that_add_seeds_err_no_more_often_in_all_than_they_say(rule, mix):
+    found = coverage.sequential(rule, mix, 1, 1000)
+    assert found["missed"] <= 100 * stats.binom.ppf(0.9995, 1000, 0.05) / 1000
+
+
+def test_peeking_without_a_rule_errs_four_times_too_often():
+    assert coverage.sequential("peeking, 3 to 20", "seeds only", 1, 1000)["missed"] > 18
+
+
 def test_all_intervals_of_a_study_hold_together():
     rng = np.random.default_rng(1)
     studies, contrasts, seeds = 3000, 6, 5

@@ -7,6 +7,7 @@ from scipy import stats
 
 from paribus.errors import UserError
 from paribus.statistics.judge import judge
+from paribus.statistics.sequential import Stopping, any_time_critical, nominal_level
 from paribus.statistics.verdicts import verdict
 
 FIELDS = {
@@ -190,3 +191,62 @@ def test_ten_arms_of_ten_seeds_and_4096_windows_are_judged_within_five_seconds()
     found = judge(claims, trials, test, 0.95)
     assert time.perf_counter() - start < 5
     assert found["contrasts"] == 18
+
+
+LOOKS = Stopping("group_sequential", (5, 10, 20))
+
+
+def first(trials, seeds):
+    return {arm: {seed: by_seed[seed] for seed in range(seeds)} for arm, by_seed in trials.items()}
+
+
+def test_a_claim_is_judged_by_the_first_look_that_decides_it_and_stays_so():
+    trials = losses({"unilm": 0.1, "mixed": 0.021}, seeds=20)
+    claims = [claim(), claim("mixed")]
+    early = judge(claims, first(trials, 5), windows(), 0.95, range(5), LOOKS)
+    late = judge(claims, trials, windows(), 0.95, range(20), LOOKS)
+    for found in (early, late):
+        clear, tight = found["claims"]
+        assert (clear["decided_at"], clear["seeds"], len(clear["per_seed"])) == (5, 5, 5)
+        assert tight["decided_at"] is None
+    assert [late["claims"][0][key] for key in ("low", "high")] == [early["claims"][0][key] for key in ("low", "high")]
+    assert "With all 20 pairs" in late["claims"][0]["note"]
+    assert late["claims"][1]["seeds"] == 20
+    assert late["stopping"] == early["stopping"] | {"seeds": 20}
+
+
+def test_the_interval_shown_is_the_one_of_the_rule():
+    trials = losses({"unilm": 0.1}, seeds=10)
+    asked = [claim(estimand="this_test_set", margin=0.1)]
+    for rule, critical in (
+        (LOOKS, stats.t.ppf(1 - nominal_level(LOOKS.looks, 0.05) / 2, 9)),
+        (Stopping("any_time", tuple(range(3, 40))), any_time_critical(0.95, 10)),
+        (Stopping("fixed", (10,)), stats.t.ppf(0.975, 9)),
+    ):
+        answer = judge(asked, trials, windows(), 0.95, range(10), rule)["claims"][0]
+        if answer["decided_at"] in (None, 10):
+            error = np.std(answer["per_seed"], ddof=1) / np.sqrt(10)
+            assert (answer["high"] - answer["low"]) / 2 == pytest.approx(critical * error)
+        assert answer["verdict"] == verdict(answer["expect"], answer["margin"], answer["low"], answer["high"])
+
+
+def test_seeds_beyond_the_last_look_are_not_peeked_at():
+    trials = losses({"unilm": 0.02}, seeds=7)
+    found = judge([claim(margin=0.02)], trials, windows(), 0.95, range(7), LOOKS)["claims"][0]
+    assert found["seeds"] == 5
+
+
+def test_few_seeds_leave_the_any_time_interval_without_ends_and_the_note_says_so():
+    answer = judge([claim()], losses({"unilm": 0.1}, seeds=3), windows(), 0.95, range(3), Stopping("any_time", (3, 4)))
+    (answer,) = answer["claims"]
+    assert answer["low"] is answer["high"] is answer["detectable"] is None
+    assert answer["seeds_needed"] >= 4
+    assert "without ends" in answer["note"]
+
+
+def test_an_outlying_seed_is_named_by_its_own_number():
+    trials = losses({"unilm": 0.1}, seeds=8)
+    trials["unilm"][6] = {"nats": trials["unilm"][6]["nats"] + 5.0 * windows()["tokens"]}
+    answer = judge([claim()], trials, windows(), 0.95, [7, 6, 5, 4, 3, 2, 1, 0])["claims"][0]
+    assert answer["outliers"] == [6]
+    assert "Seed 6 lies apart from the others" in answer["note"]

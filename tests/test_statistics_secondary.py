@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paribus.statistics.intervals import by_document, components
-from paribus.statistics.secondary import CrossedBootstrap, sign_flip_least_p, sign_flip_p, wilcoxon_p
+from paribus.statistics.secondary import (
+    CrossedBootstrap,
+    margin_p,
+    outliers,
+    sign_flip_least_p,
+    sign_flip_p,
+    wilcoxon_p,
+)
 
 
 @settings(deadline=None, max_examples=40)
@@ -83,3 +90,47 @@ def test_a_bootstrap_needs_two_seeds_and_two_documents():
         np.ones((3, 4)), np.ones((3, 4)), {"document": [0] * 4, "tokens": [1] * 4}, "nats_per_token"
     )
     assert CrossedBootstrap.draw(1).interval(single, weight, 0.95) is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 12), st.integers(0, 1000), st.floats(-2, 2), st.floats(0.01, 2))
+def test_tests_at_the_margin_are_those_of_statsmodels(seeds, seed, mean, margin):
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    gains = mean + np.random.default_rng(seed).normal(size=seeds)
+    both, (_, above_lower, _), (_, below_upper, _) = DescrStatsW(gains).ttost_mean(-margin, margin)
+    assert margin_p(gains, "equal", margin) == pytest.approx(both, rel=1e-6)
+    assert margin_p(gains, "not_worse", margin) == pytest.approx(above_lower, rel=1e-6)
+    assert margin_p(gains, "not_better", margin) == pytest.approx(below_upper, rel=1e-6)
+
+
+def test_other_claims_and_single_seeds_have_no_test_at_the_margin():
+    assert margin_p(np.arange(5.0), "better", 0.1) is None
+    assert margin_p(np.ones(1), "equal", 0.1) is None
+
+
+@pytest.mark.parametrize("gain,expected", [(0.0, (0, 0, 0)), (0.2, (1, 0, 1)), (-0.2, (1, 1, 0))])
+def test_improvements_that_never_vary_lie_on_one_side_of_the_margin_or_the_other(gain, expected):
+    found = tuple(margin_p(np.full(4, gain), expect, 0.1) for expect in ("equal", "not_worse", "not_better"))
+    assert found == expected
+
+
+@pytest.mark.parametrize("seeds", [5, 10, 20])
+def test_gaussian_seeds_are_called_outliers_in_one_study_of_a_hundred(seeds):
+    studies = 4000
+    gains = np.random.default_rng(seeds).normal(3.0, 2.0, size=(studies, seeds))
+    flagged = sum(bool(outliers(per_seed)) for per_seed in gains)
+    # With several candidates the test's level is approximate (Rosner 1983): it flags up to half as many again.
+    assert stats.binom.ppf(0.0005, studies, 0.006) <= flagged <= stats.binom.ppf(0.9995, studies, 0.015)
+
+
+def test_outliers_are_named_and_do_not_hide_one_another():
+    gains = np.random.default_rng(0).normal(size=12)
+    gains[[3, 7]] = [30.0, 31.0]
+    assert outliers(gains) == [3, 7]
+    assert outliers(-gains * 1e-6) == [3, 7]
+
+
+def test_too_few_seeds_or_equal_ones_have_no_outliers():
+    assert outliers(np.array([0.0, 0.1, 0.2, 50.0])) == []
+    assert outliers(np.full(9, 0.3)) == []

@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paribus.statistics.intervals import components, half_width
-from paribus.statistics.power import detectable_difference, simultaneous_level, smallest_shift
-from paribus.statistics.verdicts import (
+from paribus.statistics.power import (
     MOST_SEEDS,
+    detectable_difference,
+    detectable_in_sd,
+    foretell,
+    seeds_for,
+    simultaneous_level,
+    smallest_shift,
+)
+from paribus.statistics.verdicts import (
     contrast_of,
     count_contrasts,
     detectable,
@@ -182,3 +189,25 @@ def test_the_noncentral_t_is_solved_wherever_few_seeds_lead(freedom, alpha):
     chi = np.sqrt(stats.chi2.ppf((np.arange(20_000) + 0.5) / 20_000, freedom) / freedom)
     assert stats.norm.sf(critical * chi - shift).mean() == pytest.approx(0.8, abs=1e-3)
     assert math.isfinite(shift)
+
+
+@pytest.mark.parametrize("any_time", [False, True])
+def test_the_seeds_for_a_margin_are_the_first_that_detect_a_difference_as_large(any_time):
+    for margin in (0.3, 1.0, 3.0):
+        needed = seeds_for(margin, 1.0, 0.95, any_time)
+        assert detectable_in_sd(needed, 0.95, any_time) <= margin
+        before = detectable_in_sd(needed - 1, 0.95, any_time)
+        assert before is None or before > margin
+    assert seeds_for(1e-3, 1.0, 0.95, any_time) is None
+
+
+def test_a_claim_of_no_difference_is_supported_four_times_in_five_at_a_detectable_margin():
+    (told,) = foretell([CLAIM | {"says": "", "margin": 1.0}], 6, 0.95, False, lambda claim: 0.7)
+    gains = 0.7 * np.random.default_rng(0).normal(size=(100_000, 6))
+    high = stats.ttest_1samp(gains, 0, axis=1).confidence_interval(0.95).high
+    assert np.mean(high < told["detectable"]) == pytest.approx(0.8, abs=0.006)
+
+
+def test_without_a_spread_nothing_is_foretold_in_the_claims_unit():
+    (told,) = foretell([CLAIM | {"says": "", "margin": 1.0}], 6, 0.95, False, lambda claim: None)
+    assert told["detectable"] is told["seeds_for_margin"] is told["spread"] is None

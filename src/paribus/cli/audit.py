@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from paribus.cli.power import Spread, foretold, print_power
 from paribus.cli.tables import printing, short, table
 from paribus.data.sources import Progress as Report
 from paribus.data.store import prepare
@@ -22,6 +23,7 @@ from paribus.study.matching import matched_plan
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.plan import Plan, build_plan
 from paribus.study.problems import shown
+from paribus.study.stopping import at_look, looks
 
 _HASH = 8  # digits shown of a hash
 
@@ -39,19 +41,24 @@ path: layers one after another from a token to the logits.
 """
 
 
-def show_audit(study: spec.Study, as_json: bool) -> None:
-    """Prepare the study's text, audit its plan and print the result. Raises AuditError if the audit fails."""
-    plan = build_plan(study)
+def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
+    """Prepare the study's text, audit its plan and print the result. Raises AuditError if the audit fails.
+
+    `spread` is of each claim's improvement over seeds, where that is known.
+    """
+    plan = build_plan(at_look(study, looks(study)[0]))
     check_rules(plan)
     with preparation() as report:
         corpus = prepare(plan.data, report)
     plan = matched_plan(study, plan, corpus)
     result = audit(plan, corpus)
     if as_json:
+        result["power"] = foretold(study, plan, spread)
         print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))
     else:
         with printing() as console:
             print_audit(result, plan, study, console)
+            print_power(study, plan, foretold(study, plan, spread), console)
     found = complaints(result)
     if found:
         raise AuditError(f"the audit failed: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))

@@ -158,18 +158,29 @@ def audit(
     study: Study,
     overrides: Overrides = None,
     seeds: Seeds = None,
+    spread: Annotated[
+        float | None,
+        typer.Option("--spread", metavar="SD", help="Assume this spread of an improvement over seeds, in its metric."),
+    ] = None,
+    pilot: Annotated[
+        Path | None, typer.Option("--pilot", metavar="DIR", help="Take the spreads from this finished study.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
 ) -> None:
     """Show what differs between the arms, what is equal and what each costs, before anything is spent.
 
-    Exit status 1 when a `hold` breaks or an undeclared field differs.
+    Exit status 1 when a `hold` breaks or an undeclared field differs. With --spread or --pilot it says what difference the
+    seeds could detect.
     """
     from paribus.study.reading import load_study
 
     checked = load_study(study, overrides_of(overrides, seeds))  # a mistake is told before torch is imported
+    from paribus.cli.power import spreads
+
+    known = spreads(spread, pilot)
     from paribus.cli.audit import show_audit
 
-    show_audit(checked, as_json)
+    show_audit(checked, as_json, known)
 
 
 def _whole_numbers(text: str | None, option: str, most: int) -> list[int] | None:
@@ -256,7 +267,8 @@ def list_(
         {"all": show_builtin, "objectives": show_objectives, "tasks": show_tasks, "rules": show_rules}[what]()
     elif what == "all":
         raise UserError(
-            f"--show {show}: say of what: paribus list objectives --show NAME, or paribus list tasks --show NAME"
+            f"--show {show}: say of what: paribus list objectives --show NAME, paribus list tasks --show NAME, "
+            "or paribus list rules --show NAME"
         )
     elif what == "rules":
         show_rule(show)

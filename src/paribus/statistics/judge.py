@@ -10,7 +10,7 @@ import numpy.typing as npt
 from paribus.errors import UserError
 from paribus.statistics import secondary, verdicts
 from paribus.statistics.intervals import METRICS, Array, Components, as_number, by_document, components, half_width
-from paribus.statistics.power import simultaneous_level
+from paribus.statistics.power import MOST_SEEDS, simultaneous_level
 from paribus.statistics.sequential import Stopping, e_value
 
 Columns = Mapping[str, npt.NDArray[np.float64]]
@@ -224,7 +224,7 @@ def _why_undecided(
             "No number of seeds would decide this as things stand: test documents differ too much. "
             "More test text is needed."
         ]
-    return [f"More than {verdicts.MOST_SEEDS} seeds would be needed: the estimate lies too close to the margin."]
+    return [f"More than {MOST_SEEDS} seeds would be needed: the estimate lies too close to the margin."]
 
 
 def _check(scores: Scores, windows: Mapping[str, npt.ArrayLike]) -> None:

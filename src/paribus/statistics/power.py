@@ -1,8 +1,16 @@
 """What a number of seeds can show, before anything is spent."""
 
 import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from scipy import optimize, stats
+
+from paribus.statistics.sequential import any_time_critical
+
+MOST_SEEDS = 1000
+"""More seeds than this are not worth naming."""
 
 
 def simultaneous_level(confidence: float, contrasts: int) -> float:
@@ -33,8 +41,54 @@ def detectable_difference(
     seeds alone: an interval about text like the test set is wider by the documents' part. None for one seed, which
     shows nothing about seeds.
     """
+    shift = detectable_in_sd(seeds, simultaneous_level(confidence, contrasts), power=power)
+    return None if shift is None else shift * sd
+
+
+def detectable_in_sd(seeds: int, level: float, any_time: bool = False, power: float = 0.8) -> float | None:
+    """The same in units of the standard deviation over seeds, for an interval at `level`; None where it has no ends."""
     if seeds < 2:
         return None
     freedom = seeds - 1
-    critical = float(stats.t.ppf((1 + simultaneous_level(confidence, contrasts)) / 2, freedom))
-    return smallest_shift(critical, freedom, power) * sd / math.sqrt(seeds)
+    critical = any_time_critical(level, seeds) if any_time else float(stats.t.ppf((1 + level) / 2, freedom))
+    return smallest_shift(critical, freedom, power) / math.sqrt(seeds) if math.isfinite(critical) else None
+
+
+def seeds_for(margin: float, sd: float, level: float, any_time: bool = False) -> int | None:
+    """The fewest seeds, up to `MOST_SEEDS`, that detect a difference as large as `margin`; None where all are too few."""
+
+    def enough(seeds: int) -> bool:
+        found = detectable_in_sd(seeds, level, any_time)
+        return found is not None and found * sd <= margin
+
+    return bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=enough) if enough(MOST_SEEDS) else None
+
+
+def foretell(
+    claims: Sequence[Mapping[str, Any]],
+    seeds: int,
+    level: float,
+    any_time: bool,
+    spread: Callable[[Mapping[str, Any]], float | None],
+) -> list[dict[str, Any]]:
+    """What each claim's `seeds` could show at an interval's `level`, before anything is spent, as JSON has it.
+
+    `spread` gives the standard deviation over seeds of a claim's improvements, in the claim's unit, or None where it is not
+    known. A claim of no difference needs a margin that is `detectable`: only then is it supported, four times in five, where the
+    arms do not differ. A claim of a difference needs a true one that exceeds the margin by as much.
+    """
+    shift = detectable_in_sd(seeds, level, any_time)
+    found = []
+    for claim in claims:
+        sd, margin = spread(claim), claim["margin"]
+        found.append(
+            {key: claim[key] for key in ("says", "arm", "against", "metric", "margin")}
+            | {
+                "under": claim.get("under"),
+                "seeds": seeds,
+                "spread": sd,
+                "detectable": None if sd is None or shift is None else shift * sd,
+                "seeds_for_margin": None if sd is None else seeds_for(margin, sd, level, any_time),
+            }
+        )
+    return found

@@ -8,13 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from paribus.statistics.intervals import Components, Estimand, half_width
-from paribus.statistics.power import smallest_shift
+from paribus.statistics.power import MOST_SEEDS, smallest_shift
 
 Verdict = Literal["supported", "refuted", "undecided"]
 Expectation = Literal["better", "worse", "equal", "not_better", "not_worse"]
-
-MOST_SEEDS = 1000
-"""More seeds than this are not worth naming."""
 
 
 def verdict(expect: Expectation, margin: float, low: float | None, high: float | None) -> Verdict:
