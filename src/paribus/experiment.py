@@ -19,6 +19,7 @@ from paribus.models.soundness import check_rules
 from paribus.report.build import build_report
 from paribus.report.visibility import own_squares
 from paribus.statistics.judge import judge
+from paribus.statistics.matchings import combined
 from paribus.statistics.sequential import Stopping
 from paribus.study import spec
 from paribus.study.audit import audit, complaints, recorded
@@ -193,7 +194,9 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
             scores[trial.arm][trial.seed] = load_file(out / "trials" / trial.id / "test_losses.safetensors")
     windows = load_file(out / "test_windows.safetensors")
     claims = [claim.model_dump(mode="json") for claim in plan.claims]
-    return judge(claims, scores, windows, confidence, plan.seeds, _stopping(out, len(plan.seeds)))
+    verdicts = judge(claims, scores, windows, confidence, plan.seeds, _stopping(out, len(plan.seeds)))
+    matchings = combined(claims, verdicts["claims"])
+    return {**verdicts, "matchings": matchings} if matchings else verdicts
 
 
 def _stopping(out: Path, seeds: int) -> Stopping:

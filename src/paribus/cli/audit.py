@@ -195,7 +195,7 @@ def _claims(claims: list[dict[str, Any]]) -> Table:
 
 def _matching(claim: Mapping[str, Any]) -> str:
     """Under which matching a claim is made; the names of its arms say other repetitions."""
-    return f", {claim['under']}" if claim["matching"] else ""
+    return f", at {claim['under']}" if claim["matching"] else ""
 
 
 def _hold(hold: Mapping[str, Any]) -> str:

@@ -42,9 +42,19 @@ def show(outcome: Outcome) -> None:
             )
     if outcome.claims:
         print("positive: the first arm is better; intervals hold for all claims together")
+    for line in _over_knobs(outcome.verdicts):
+        print(_hanging(line, width))
     for line in _stopped(outcome.verdicts):
         print(_hanging(f"{'':>9}  {line}", width).strip())
     print(outcome.report)
+
+
+def _over_knobs(verdicts: dict[str, Any]) -> Iterator[str]:
+    """Of each claim and matching that was made by several knobs: what holds whatever the knob."""
+    for entry in verdicts.get("matchings", []):
+        if len(entry["verdicts"]) > 1:
+            each = ", ".join(f"{verdict} by {knob}" for knob, verdict in entry["verdicts"].items())
+            yield f"{entry['verdict']:>9}  {entry['says']} (matched in {entry['matching']}: {each})"
 
 
 def _stopped(verdicts: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ The same counts are compared with what the trainers recorded once a study has ru
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from paribus.checkpoints.start import Start, start_of
@@ -18,6 +18,7 @@ from paribus.models.transformer import parameter_shapes
 from paribus.study import spec
 from paribus.study.arms import consequences, differences, used_value
 from paribus.study.holds import Hold, distance, read_holds
+from paribus.study.parity import SEEDS_TOGETHER
 from paribus.study.plan import Arm, Plan, PlannedClaim, Trial
 from paribus.study.problems import shown
 from paribus.study.quantities import Quantities
@@ -149,7 +150,8 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
     one, other = (plan.arm(name).config for name in pair)
     varies = differences(one, other)
     undeclared = [field for field in varies if field not in claim.vary]
-    holds = [_held(hold, arms[claim.arm], arms[claim.against]) for hold in read_holds(claim.hold)]
+    together = plan.seeds[:SEEDS_TOGETHER] if claim.matching else []
+    holds = [_held(hold, arms[claim.arm], arms[claim.against], together) for hold in read_holds(claim.hold)]
     names = common_names(plan, counter.vocabulary, pair)
     starts = {
         (counter.common_start(config, plan.seeds[0], names), counter.start(config).hash) for config in (one, other)
@@ -200,10 +202,19 @@ def _faults(claim: Mapping[str, Any]) -> Iterator[str]:
         yield f"{where}: {pair} do not read the same batches in the same order"
 
 
-def _held(hold: Hold, arm: Mapping[str, Any], against: Mapping[str, Any]) -> dict[str, Any]:
-    """One `hold` entry: the two values, of the seed where they are furthest apart."""
+def _held(hold: Hold, arm: Mapping[str, Any], against: Mapping[str, Any], together: Sequence[int]) -> dict[str, Any]:
+    """One `hold` entry: the two values, of the seed where they are furthest apart.
+
+    Of a matching's training FLOPs the means of the seeds over which it was made, `together`.
+    """
     pairs = [(arm[hold.quantity], against[hold.quantity])]
-    if hold.quantity in next(iter(arm["seeds"].values())):
+    if together and hold.quantity == "train_flops":
+        means = (
+            sum(each["seeds"][str(seed)]["train_flops"] for seed in together) // len(together)
+            for each in (arm, against)
+        )
+        pairs = [(next(means), next(means))]
+    elif hold.quantity in next(iter(arm["seeds"].values())):
         pairs = [(arm["seeds"][seed][hold.quantity], against["seeds"][seed][hold.quantity]) for seed in arm["seeds"]]
     worst = max(pairs, key=lambda pair: distance(*pair))
     return {

@@ -15,7 +15,7 @@ from paribus.study import spec
 from paribus.study.arms import resolve, used_value
 from paribus.study.fields import flatten
 from paribus.study.holds import distance
-from paribus.study.parity import TOLERANCE, Knob, Matching
+from paribus.study.parity import SEEDS_TOGETHER, TOLERANCE, Knob, Matching
 from paribus.study.plan import Plan, Solved, build_plan
 from paribus.study.problems import did_you_mean, listed, shown
 from paribus.study.quantities import Quantities
@@ -26,9 +26,6 @@ FIELDS: dict[Knob, str] = {
     "width": "model.width",
 }
 _LARGEST: dict[Knob, int] = {"feed_forward": 10**6, "layers": 1000, "width": 10**6}
-
-SEEDS = 3
-"""Training FLOPs are matched over so many of the study's first seeds together; further seeds change no arm."""
 
 Value = Callable[[int], int]
 
@@ -168,7 +165,7 @@ class _Solver:
 
     def _count(self, config: spec.Config, name: str, arm: str) -> int:
         config = config.model_copy(update={"data": self._plan.data})
-        count = self._quantities.of(config, name, self._plan.seeds[:SEEDS])
+        count = self._quantities.of(config, name, self._plan.seeds[:SEEDS_TOGETHER])
         if count is None:
             why = self._quantities.unserved(config)
             raise StudyError(f"{self._where(arm)} cannot serve the workload: {why}; set model.positions, or shorten it")

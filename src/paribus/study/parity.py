@@ -12,6 +12,10 @@ Knob = Literal["feed_forward", "layers", "width"]
 TOLERANCE = 0.005
 """How far a matched arm may be from the reference, as a share of the larger value."""
 
+SEEDS_TOGETHER = 3
+"""Training FLOPs are matched over so many of a study's first seeds together: each seed draws its own lengths, and no width is
+right for every one. Seeds that are added later change no arm."""
+
 WORDS: dict[str, str] = {
     "parameters": "parameters",
     "total_parameters": "parameters, embeddings included",
@@ -20,7 +24,7 @@ WORDS: dict[str, str] = {
     "kv_bytes": "bytes of keys and values",
     "latency": "latency",
 }
-"""Each quantity as a verdict names it: "at equal training cost"."""
+"""Each quantity as a verdict names it: under "equal training cost"."""
 
 
 class Matching(Section):
@@ -54,8 +58,8 @@ class Matching(Section):
 
     @property
     def words(self) -> str:
-        """As verdicts name it: `at equal training cost`."""
-        return "at equal " + " and ".join(WORDS[quantity] for quantity in self.matched)
+        """As verdicts name it: under `equal training cost`."""
+        return "equal " + " and ".join(WORDS[quantity] for quantity in self.matched)
 
     @model_validator(mode="after")
     def _whole(self) -> "Matching":

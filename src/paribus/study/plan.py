@@ -50,7 +50,7 @@ class PlannedClaim(spec.Claim):
     """A claim of the study file, or its repetition `under` another value."""
 
     under: str | None = None
-    """For a repetition: the field and its value, such as `model.init = normal_0.02`; or the matching, `at equal parameters`."""
+    """For a repetition: the field and its value, such as `model.init = normal_0.02`; or the matching, `equal parameters`."""
     matching: str | None = None
     """For a repetition under a matching: its quantities, such as `parameters`."""
     knob: str | None = None
@@ -139,7 +139,7 @@ class Solved:
     quantities: tuple[str, ...]
     knobs: tuple[str, ...]
     under: str
-    """As verdicts name it: `at equal parameters`."""
+    """As verdicts name it: `equal parameters`."""
     reference: str
     changes: dict[str, dict[str, Any]]
     """Of each arm, dotted field to value; nothing where it is equal as it is."""
