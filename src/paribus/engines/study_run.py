@@ -17,10 +17,10 @@ from paribus.engines.environment import environment_of
 from paribus.engines.local import LocalEngine, default_workers
 from paribus.engines.manifest import NAME, altered, read_manifest
 from paribus.engines.trial import Event, Job, evaluation_batches
-from paribus.engines.trial_state import states_of
+from paribus.engines.trial_state import HALF, state_of, states_of, windows_of
 from paribus.errors import UserError
 from paribus.study.audit import common_names, recorded
-from paribus.study.plan import Plan
+from paribus.study.plan import Plan, Trial
 from paribus.training.runtime import Runtime, resolve
 
 
@@ -53,20 +53,22 @@ def check_directory(out: Path, plan: Plan) -> None:
         if changed or not before.keys() & now.keys():
             what = f"arm {min(changed)!r} is configured otherwise there" if changed else "it has other arms"
             raise UserError(f"--out {out} belongs to another configuration ({what}): choose another --out")
-        _check_files(out, plan)
+        _check_files(out)
     elif entries:
         raise UserError(f"--out {out} is not empty and holds no study (no plan.json): choose another --out")
 
 
-def _check_files(out: Path, plan: Plan) -> None:
+def _check_files(out: Path) -> None:
     """Compare whole trials with the manifest, if there is one: what was changed must not be judged as if it were run."""
     if not (out / NAME).exists():
         return
-    whole = {name for name, state in states_of(out, plan).items() if state.kind in ("done", "diverged")}
+    folder, windows = out / "trials", windows_of(out)
+    planned = [Trial(**trial) for trial in _read(out / "plan.json")["trials"]]
+    states = {trial.id: state_of(folder / trial.id, trial, windows) for trial in planned}
     own = {
         name: value
         for name, value in read_manifest(out)["files"].items()
-        if name.startswith("trials/") and name.split("/")[1] in whole
+        if name.startswith("trials/") and states.get(name.split("/")[1], HALF).kind in ("done", "diverged")
     }
     for name, how in altered(out, own):
         trial = name.split("/")[1]

@@ -25,6 +25,9 @@ class TrialState(NamedTuple):
     why: str = ""
 
 
+HALF = TrialState("half")
+
+
 def state_of(folder: Path, trial: Trial, windows: int | None = None) -> TrialState:
     """What the folder of `trial` holds. `windows`: how many test losses there should be, where that is known."""
     if (folder / "result.json").exists():
@@ -46,8 +49,13 @@ def state_of(folder: Path, trial: Trial, windows: int | None = None) -> TrialSta
 
 def states_of(out: Path, plan: Plan) -> dict[str, TrialState]:
     """The state of every trial of a plan in the study's directory `out`."""
-    windows = _length(out / "test_windows.safetensors", "document")
+    windows = windows_of(out)
     return {trial.id: state_of(out / "trials" / trial.id, trial, windows) for trial in plan.trials}
+
+
+def windows_of(out: Path) -> int | None:
+    """The number of test windows of the study in `out`, where it is known."""
+    return _length(out / "test_windows.safetensors", "document")
 
 
 def set_aside(out: Path, halves: dict[str, str]) -> None:

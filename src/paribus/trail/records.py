@@ -18,10 +18,13 @@ from paribus.models.cost import parameter_counts
 from paribus.report.build import render
 from paribus.report.reading import read_study
 from paribus.study.plan import Trial, build_plan, trial_id
+from paribus.study.stopping import at_look, looks
 from paribus.trail.checks import CLOSE, Check, check, differences, same, shortened
 from paribus.trail.evidence import Evidence
 from paribus.trail.machine import Json, described, reasons
 from paribus.training.schedule import learning_rate
+
+RUNTIME = ("device", "dtype", "compile", "threads", "attention")
 
 
 def files(evidence: Evidence) -> Check:
@@ -62,14 +65,15 @@ def _present(evidence: Evidence) -> Iterable[Path]:
 
 def plan(evidence: Evidence) -> Check:
     """The plan follows from the study, and every trial is the one its name says."""
-    written, planned = evidence.json("plan.json"), evidence.plan
-    faults, says = [], f"{len(planned.trials)} trials follow from the study"
+    planned, says = evidence.plan, f"{len(evidence.plan.trials)} trials follow from the study"
+    faults: list[str] = []
     try:
-        rebuilt = json.loads(json.dumps(build_plan(evidence.study).to_dict()))
-        faults += [f"plan.json: {text}" for text in differences(written, rebuilt)]
+        faults += _against_study(evidence)
     except UserError as error:
         says = f"ids of {len(planned.trials)} trials; not what follows from the study: {error}"
-    runtime = {name: evidence.json("environment.json").get(name) for name in ("device", "dtype", "compile", "threads")}
+    if evidence.json("study.json").get("match"):
+        says += "; arms that were solved for are not solved again"
+    runtime = {name: evidence.json("environment.json").get(name) for name in RUNTIME}
     for trial in planned.trials:
         config = evidence.config(trial)
         if trial_id(planned.arm(trial.arm), trial.seed) != trial.id:
@@ -84,6 +88,21 @@ def plan(evidence: Evidence) -> Check:
             ran = {name: record["runtime"].get(name) for name in runtime}
             faults += [f"trials/{trial.id}/trial.json: runtime.{text}" for text in differences(ran, runtime)]
     return check("plan", says, faults)
+
+
+def _against_study(evidence: Evidence) -> Iterator[str]:
+    """Where the plan is not what the study resolves to, with as many seeds as it came to. Arms of a matching come on top."""
+    study, written = evidence.study, evidence.json("plan.json")
+    seeds = len(evidence.plan.seeds)
+    if study.stopping != "fixed":
+        if seeds not in looks(study):
+            yield f"plan.json: has {seeds} seeds, and the study looks at {', '.join(map(str, looks(study)[:5]))}"
+        study = at_look(study, seeds)
+    rebuilt = json.loads(json.dumps(build_plan(study).to_dict()))
+    if evidence.json("study.json").get("match"):
+        for part in ("arms", "claims", "trials"):
+            written[part] = [entry for entry in written[part] if entry in rebuilt[part]]
+    yield from (f"plan.json: {text}" for text in differences(written, rebuilt))
 
 
 def records(evidence: Evidence) -> Check:

@@ -66,7 +66,7 @@ class Verification:
 def verify(path: Path, seed: int, steps: int = 20, progress: Progress | None = None) -> Verification:
     """Verify a study's directory, or an archive of it, writing nothing there.
 
-    `seed` chooses the trial whose first `steps` are trained again, 0 of them: none. Raises UserError where there is no finished study.
+    `seed` draws the trial whose first `steps` are trained again (0: none is). Raises UserError where no finished study is.
     """
     with opened(path) as directory:
         evidence = Evidence(directory, packed=path.is_file())
