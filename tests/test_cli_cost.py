@@ -112,6 +112,46 @@ def test_prompts_follow_the_window_and_a_stack_that_never_runs_is_not_live(
     assert gpt["live_parameters"] < gpt["total_parameters"]
 
 
+def test_a_workload_is_counted_as_the_audit_counts_it_and_measured(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = ("--set", "workload={turns=3, input=4, output=3, batch=2, shared_prefix=5}")
+    options = ("--json", "--batch", "1", "--input", "4", "--tokens", "2", "--repeats", "2", *chat)
+    result = json.loads(printed(capsys, *options))
+    assert result["workload"] == {"turns": 3, "input": 4, "output": 3, "batch": 2, "shared_prefix": 5}
+    assert run_command(["audit", "my.toml", "--json", *chat]) == 0
+    audited = json.loads(capsys.readouterr().out)["arms"]
+    for name, arm in result["arms"].items():
+        served = arm["workload"]
+        assert served["flops"] == {
+            "exact": audited[name]["serve_flops"],
+            "executed": audited[name]["serve_flops_executed"],
+        }
+        assert served["kv_bytes"] == audited[name]["kv_bytes"]
+        assert served["written"] == 2 * 3 * 3
+        first, total = served["measured"]["first"], served["measured"]["total"]
+        assert 0 < first["low"] <= first["median"] <= first["high"] < total["high"]
+        assert total["repeats"] == 2
+    gpt = result["arms"]["gpt"]["workload"]
+    # The prefix once, each input once, and of each answer but the last the one token that was not fed.
+    assert gpt["read"] == 5 + 2 * (3 * 4 + 2)
+    assert gpt["prefix_read_once"]
+    bidirectional = list(result["arms"].values())[1]["workload"]
+    assert bidirectional["read"] == 2 * (9 + 16 + 23)
+    assert bidirectional["kept_each_turn"] == [0, 0, 0]
+    assert result["arms"]["bert"]["workload"]["kv_bytes"] == 0
+
+
+def test_a_workload_that_learned_positions_do_not_reach_is_said_to_be_so(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = ("--set", "workload.input=40", "--set", "model.position=learned", "--no-measure")
+    text = " ".join(printed(capsys, *long).split())
+    assert "it needs" in text
+    arm = json.loads(printed(capsys, "--json", *long))["arms"]["gpt"]["workload"]
+    assert list(arm) == ["unserved"]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -125,6 +165,8 @@ def test_prompts_follow_the_window_and_a_stack_that_never_runs_is_not_live(
         (["--batch", "100000", "--input", "100000"], "use a smaller --batch or --input, or --no-measure"),
         (["--input", "30", "--set", "model.position=learned"], 'needs 37 positions, and arm "gpt" has learned 32'),
         (["--set", "model.widht=3"], "did you mean"),
+        (["--set", "workload=chta"], "workload"),
+        (["--set", "workload.batch=1000000", "--input", "4"], "smaller workload.batch, or --no-measure"),
     ],
 )
 def test_wrong_use_is_one_line(

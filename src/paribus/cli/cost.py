@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from paribus.cli.audit import preparation
+from paribus.cli.audit import preparation, workload_words
 from paribus.cli.tables import printing, short, table
 from paribus.data.store import prepare
-from paribus.engines.costs import Machine, own_arms, study_costs, study_latencies
+from paribus.engines.costs import Machine, own_arms, study_costs, study_latencies, workload_latencies
 from paribus.generation.serving import Load
 from paribus.models.soundness import check_rules
 from paribus.study import spec
@@ -38,6 +38,11 @@ _FILLS = "Arms trained by mlm fill one [MASK] in one pass instead, and keep noth
 _KEPT = """\
 What decoding reads of a sequence: a token adds so much; of the input part and
 of the target part, in which each arm holds prompt and new tokens; and together.
+"""
+_USED = """\
+Of all requests together. reads: tokens read, those that had to be read again
+included; KV bytes: the most that is kept, float32; first: from the start of a
+turn to its first new token.
 """
 _MEASURED = """\
 Medians, ± half the range of the middle half of the repeats ({repeats}). prefill: all
@@ -74,12 +79,14 @@ def show_cost(study: spec.Study, asked: Asked, as_json: bool) -> None:
     if asked.measure:
         loads = [Load(batch, prompt, new) for batch in dict.fromkeys(asked.batches or BATCHES) for prompt in prompts]
         machine = _machine(plan, asked)
-        with _measuring(len(loads) * asked.repeats * len(costs)) as advance:
+        with _measuring((len(loads) + 1) * asked.repeats * len(costs)) as advance:
             measured = study_latencies(plan, corpus, loads, asked.repeats, machine, advance)
+            served = workload_latencies(plan, corpus, asked.repeats, machine, advance)
         result["machine"] = machine.as_dict()
         for name, arm in costs.items():
             arm["measured"] = measured[name]
-    result["arms"] = costs
+            arm["workload"]["measured"] = served[name]
+    result |= {"workload": plan.workload.lengths(window)._asdict(), "arms": costs}
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
         return
@@ -114,6 +121,8 @@ def print_costs(result: Mapping[str, Any], dtype: str, console: Console) -> None
     console.print(_SERVING + _FILLS * fills)
     console.print(_kept(arms, new, dtype))
     console.print(_KEPT)
+    console.print(_workload(arms, result["workload"]))
+    console.print(_USED)
     if "machine" in result:
         for load in _latencies(arms, result["machine"]):
             console.print(load)
@@ -157,6 +166,28 @@ def _kept(arms: Mapping[str, Any], new: int, dtype: str) -> Table:
         kept = served["kv_bytes"].get(dtype, {})
         cells = [kept.get(key) for key in ("per_token", "input", "target", "sequence")]
         made.add_row(length, name, *("-" if cell is None else f"{cell:,}" for cell in cells))
+    return made
+
+
+def _workload(arms: Mapping[str, Any], lengths: Mapping[str, int]) -> Table:
+    """The study's workload, arm by arm; measured where it was."""
+    made = table(f"The study's workload: {workload_words(lengths)}", "arm")
+    _numbers(made, "reads", "FLOPs", "executed", "KV bytes", "first ms", "all ms", "±")
+    for name, arm in arms.items():
+        served = arm["workload"]
+        if served["unserved"]:
+            made.add_row(Text(f"{name}: {served['unserved']}"), *["-"] * 6, "")
+            continue
+        flops, measured = served["flops"], served.get("measured")
+        times = ["-", "-", ""] if measured is None else [_time(measured["first"])[0], *_time(measured["total"])]
+        made.add_row(
+            Text(name),
+            short(served["read"]),
+            power(flops["exact"]),
+            power(flops["executed"]),
+            short(served["kv_bytes"]),
+            *times,
+        )
     return made
 
 

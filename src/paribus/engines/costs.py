@@ -3,24 +3,37 @@
 import math
 import os
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from paribus.data.batches import TrainingBatches
+from paribus.data.conversation import Spoken, spoken
+from paribus.data.specials import MASK
 from paribus.data.store import Corpus
 from paribus.errors import UserError
-from paribus.generation.serving import Load, Server, counted, measure, positions_needed, prompt_for
+from paribus.generation.conversing import converse
+from paribus.generation.serving import (
+    ENOUGH_SECONDS,
+    Load,
+    Seconds,
+    Server,
+    counted,
+    measure,
+    positions_needed,
+    prompt_for,
+)
 from paribus.models.attention import PLAIN_SCORES
-from paribus.models.attention_cost import Flops
-from paribus.models.cost import ELEMENT_BYTES, kv_bytes, live_parameters, parameter_counts, training_cost
+from paribus.models.cost import ELEMENT_BYTES, kv_bytes, parameter_counts
 from paribus.models.initialisation import initialise
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
 from paribus.study.plan import Arm, Plan
 from paribus.study.problems import shown
+from paribus.study.quantities import Quantities
+from paribus.study.spec import Config
 
 
 def study_costs(plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int) -> dict[str, dict[str, Any]]:
@@ -29,8 +42,8 @@ def study_costs(plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int) ->
     Arms that were solved for are among them. Serving is that of one sequence, of each length of `prompts`, with `new` tokens
     after it. Raises UserError where an arm's positions end before that.
     """
-    reads: dict[str, Any] = {}
-    return {arm.name: _arm_costs(arm, plan, corpus, prompts, new, reads) for arm in own_arms(plan)}
+    quantities = Quantities(corpus, plan.workload)
+    return {arm.name: _arm_costs(arm, plan, quantities, prompts, new) for arm in own_arms(plan)}
 
 
 def own_arms(plan: Plan) -> list[Arm]:
@@ -38,19 +51,11 @@ def own_arms(plan: Plan) -> list[Arm]:
     return [arm for arm in plan.arms if arm.repeats is None or arm.matched]
 
 
-def _arm_costs(
-    arm: Arm, plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int, reads: dict[str, Any]
-) -> dict[str, Any]:
-    config = arm.config
-    model, interface = config.model, interface_of(config, corpus.vocabulary)
-    key = f"{config.objective!r} {config.training.tokens} {config.training.batch}"
-    if key not in reads:
-        batches = TrainingBatches(corpus, config.data, config.objective, config.training.batch, plan.seeds[0])
-        reads[key] = batches.data_plan(batches.steps(config.training.tokens))
-    read, flops = reads[key], Flops()
-    for lengths, count in read["pairs"].items():
-        flops += training_cost(model, interface, *lengths) * count
-    total, outside = parameter_counts(model, interface)
+def _arm_costs(arm: Arm, plan: Plan, quantities: Quantities, prompts: Sequence[int], new: int) -> dict[str, Any]:
+    config, corpus = arm.config, quantities.corpus
+    model, interface = config.model, quantities.interface(config)
+    read, flops = quantities.read(config, plan.seeds[0]), quantities.training(config, plan.seeds[0])
+    size = quantities.size(config, plan.seeds)
     served = {}
     for length in prompts:
         prompt = prompt_for(config.objective, length, corpus.tokenizer.end, corpus.specials)
@@ -63,14 +68,30 @@ def _arm_costs(
         served[str(length)] = counted(model, interface, prompt, new)
     return {
         "objective": config.objective.name,
-        "parameters": outside,
-        "total_parameters": total,
-        "live_parameters": live_parameters(model, interface, any(lengths[0] for lengths in read["pairs"])),
+        **{name: size[name] for name in ("parameters", "total_parameters", "live_parameters", "serial_path")},
         "seen_tokens": read["seen_tokens"],
         "train_flops": asdict(flops),
         "train_flops_per_token": {name: value / read["seen_tokens"] for name, value in asdict(flops).items()},
         "kv_bytes_per_token": {dtype: kv_bytes(model, interface, 1, 1, dtype).per_token for dtype in ELEMENT_BYTES},
         "served": served,
+        "workload": _workload(config, quantities),
+    }
+
+
+def _workload(config: Config, quantities: Quantities) -> dict[str, Any]:
+    """The study's workload as an arm serves it, all requests together: what it costs, and what it need not read again."""
+    serving = quantities.serving(config)
+    if serving is None:
+        return {"unserved": quantities.unserved(config)}
+    served, requests = serving.served, quantities.lengths(config).batch
+    return {
+        "unserved": None,
+        "flops": asdict(served.flops),
+        "kv_bytes": serving.kv_bytes,
+        "read": served.read,
+        "prefix_read_once": served.reuse.prefix,
+        "kept_each_turn": list(served.reuse.turns),
+        "written": requests * sum(turn.new for turn in quantities.spoken(config).turns),
     }
 
 
@@ -88,6 +109,50 @@ class Machine:
         cuda = self.device == "cuda"
         name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
         return {**asdict(self), "processor": name, "torch": torch.__version__}
+
+
+def workload_latencies(
+    plan: Plan, corpus: Corpus, repeats: int, machine: Machine, listen: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, Any] | None]:
+    """Seconds that each arm takes to serve the study's workload, interleaved over the arms; None where it cannot serve it.
+
+    `first`: from the start of a turn to its first new token, on average over the turns; `total`: of the whole workload. Raises
+    UserError where it does not fit into memory.
+    """
+    quantities, lengths = Quantities(corpus, plan.workload), plan.workload.lengths(plan.data.window)
+    if _bytes_needed(plan, corpus, [Load(lengths.batch, lengths.text, 1)]) > _memory(machine.device):
+        raise UserError(
+            "cost: not enough memory to measure the workload: use a smaller workload.batch, or --no-measure"
+        )
+    able = [arm for arm in own_arms(plan) if quantities.unserved(arm.config) is None]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(machine.threads)
+    try:
+        asked: dict[str, tuple[Transformer, list[Spoken]]] = {}
+        for arm in able:
+            said = [
+                spoken(arm.config.objective, lengths, corpus.tokenizer.end, corpus.specials, request)
+                for request in range(lengths.batch)
+            ]
+            asked[arm.name] = _server(arm, corpus, machine).model, said
+        mask = corpus.specials.mask if corpus.specials.count > MASK else 0
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
+        start = time.perf_counter()
+        for turn in range(-1, repeats):  # the first is a warm-up
+            if turn >= 2 and time.perf_counter() - start > ENOUGH_SECONDS:
+                break
+            for name in list(asked)[:: -1 if turn % 2 else 1]:
+                took = converse(*asked[name], mask)
+                if turn >= 0:
+                    times[name].append((sum(took.first) / len(took.first), took.total))
+                    listen()
+    finally:
+        torch.set_num_threads(threads)
+    measured: dict[str, dict[str, Any] | None] = {arm.name: None for arm in own_arms(plan)}
+    for name, pairs in times.items():
+        first, total = zip(*pairs, strict=True)
+        measured[name] = {"first": asdict(Seconds.of(first)), "total": asdict(Seconds.of(total))}
+    return measured
 
 
 def study_latencies(
