@@ -159,6 +159,14 @@ def test_documents_shorter_than_any_input_are_refused_in_one_line(tmp_path: Path
     assert "\n" not in str(told.value)
 
 
+def test_a_corrupted_window_that_is_too_long_for_all_documents_asks_for_longer_ones_alone(tmp_path: Path) -> None:
+    """No window of corrupted text is shorter than 8 tokens, and `splits` are none of theirs."""
+    (tmp_path / "short.jsonl").write_text("".join(json.dumps({"text": f"{n:04}"}) + "\n" for n in range(200)))
+    data = Data(corpus=str(tmp_path / "short.jsonl"), tokenizer="bytes", window=16, special_tokens=10)
+    with pytest.raises(DataError, match=r"a corrupted window needs 8: give longer documents$"):
+        TrainingBatches(prepare(data), data, Objective(name="mlm"), 2, 0)
+
+
 def test_processes_that_ask_at_once_build_one_store_and_agree(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "docs", documents(40, seed=9))
     data = Data(corpus=str(folder), vocabulary=350, window=32)

@@ -148,6 +148,10 @@ def test_faults_give_one_line(tmp_path: Path) -> None:
         "c.jsonl": ('{"input": "x", "target": 3}', "'target' is a JSON int, not a string: name another target_column"),
         "d.txt": ("some text", "is text, which has no pairs of input and target: give jsonl"),
         "e.jsonl": ('{"input": "x", "target": "y"}', "1 distinct input, but train, tune and test need one each"),
+        "f.jsonl": (
+            '{"input": "", "target": "y"}\n' * 9,
+            "give more text; left out were 9 with a blank input or target",
+        ),
     }
     for name, (content, fault) in faults.items():
         (tmp_path / name).write_text(content)

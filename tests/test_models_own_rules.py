@@ -117,6 +117,13 @@ def test_a_process_that_finds_the_file_changed_refuses_it(study: Path) -> None:
         own_rule(own)
 
 
+def test_a_file_that_ends_the_process_ends_no_study_in_silence(study: Path) -> None:
+    file = study.parent / "my_rules.py"
+    file.write_text("raise SystemExit(0)\n")
+    with pytest.raises(StudyError, match=r"fails when it is loaded \(SystemExit: 0\)"):
+        own_rule(f"{file}:dilated")
+
+
 def test_a_file_that_is_not_there_is_named_with_its_key(study: Path) -> None:
     (study.parent / "my_rules.py").unlink()
     with pytest.raises(

@@ -15,7 +15,7 @@ from paribus.data.objectives import IGNORE, OBJECTIVES, Ints, Pairs, Text, with_
 from paribus.data.specials import Specials
 from paribus.data.store import Corpus, Split
 from paribus.data.supervised import Documents, Epochs
-from paribus.data.windows import TrainingWindows, Windows, too_short, what_needs
+from paribus.data.windows import TrainingWindows, Windows, too_short
 from paribus.study.shapes import Shape, shapes_of
 from paribus.study.spec import Data, Objective
 
@@ -130,7 +130,7 @@ class _TextPlan:
             own = [shape for shape in every if shape.kind == kind]
             if not any(_is_read(self._windows, shape) for shape in own):
                 shape = min(own, key=lambda shape: shape.least)
-                raise too_short(split.name, shape.least, self._windows.longest, what_needs(shape))
+                raise too_short(split.name, shape.least, self._windows.longest, shape)
         self._shapes = [shape for shape in every if _is_read(self._windows, shape)]
         tiles = {shape: self._windows.count(shape) for shape in self._shapes}
         of_kind: Counter[int] = Counter()

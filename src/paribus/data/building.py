@@ -114,7 +114,11 @@ def _divided(spool: Spool, source: Source | TaskSource, sizes: Ints, data: Data)
     except DataError as error:
         whole = not source.official and any(file.is_document for file in source.files)
         mend = ", or the path of one large file, which is cut into blocks" if whole and not spool.is_pairs else ""
-        raise DataError(f"{source.name}: {error}{mend}") from error
+        blank = spool.blank_documents
+        left_out = (
+            f"; left out were {blank} with a blank {'input or target' if data.reads_pairs else 'text'}" if blank else ""
+        )
+        raise DataError(f"{source.name}: {error}{mend}{left_out}") from error
 
 
 def _shared_inputs(spool: Spool, division: Division) -> int:

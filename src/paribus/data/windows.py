@@ -96,17 +96,15 @@ def _tile_counts(lengths: Ints, stride: int, tokens: int) -> Ints:
     return np.maximum(1, -(-(lengths - (tokens - stride)) // stride))
 
 
-def too_short(split: str, needed: int, longest: int, what: str) -> DataError:
-    """No document of a split has the `needed` tokens."""
-    mend = "use a smaller data.window or smaller objective.splits, or give longer documents"
+def too_short(split: str, needed: int, longest: int, shape: Shape) -> DataError:
+    """No document of a split has the `needed` tokens of a shape."""
+    whole = shape.tiling.whole
+    what = "a corrupted window" if whole else f"an input of {shape.input} tokens"
+    smaller = "" if whole else "use a smaller data.window or smaller objective.splits, or "
     return DataError(
-        f"the longest document of the {split} split has {longest} tokens and {what} needs {needed}: {mend}"
+        f"the longest document of the {split} split has {longest} tokens and {what} needs {needed}: "
+        f"{smaller}give longer documents"
     )
-
-
-def what_needs(shape: Shape) -> str:
-    """A shape in words, as an error names it."""
-    return "a corrupted window" if shape.tiling.whole else f"an input of {shape.input} tokens"
 
 
 class EvaluationWindows(NamedTuple):
@@ -131,7 +129,7 @@ def evaluation_windows(split: Split, shapes: Sequence[Shape], count: int, whole:
         if not any(tiles.fitting(shape, whole).any() for shape in own):
             shape = min(own, key=lambda shape: shape.least)
             needed = shape.tokens if whole else shape.least
-            raise too_short(split.name, needed, int(split.lengths.max()), what_needs(shape))
+            raise too_short(split.name, needed, int(split.lengths.max()), shape)
     chosen, numbers = _apportion(tiles, shapes, count, whole)
     # The shape's own tokens stand somewhere in the tile, so that the ends of documents are read too.
     tokens = np.array([shape.tokens for shape in shapes])[numbers]

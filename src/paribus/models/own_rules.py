@@ -32,7 +32,7 @@ def own_rule(name: str) -> Callable[[Any], Any]:
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself would end the study, as if all were done
         raise StudyError(f"{file}: fails when it is loaded ({type(error).__name__}: {error})") from error
     chosen = getattr(module, function, None)
     if not callable(chosen):
