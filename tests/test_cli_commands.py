@@ -200,6 +200,7 @@ def test_an_example_of_every_task_is_printed(name: str, capsys: pytest.CaptureFi
         (["objectives", "--show", "prefxi_lm"], "did you mean 'prefix_lm'?"),
         (["tasks", "--show", "recal"], "did you mean 'task:recall'?"),
         (["--show", "lm"], "paribus list objectives --show NAME"),
+        (["--show", "causal"], "paribus list rules --show NAME"),
         (["objectives", "--show", "lm", "--corpus", "nowhere.txt"], "nowhere.txt"),
     ],
 )
