@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from corpora import documents, write_folder
 from paribus.cli.main import run_command
 from paribus.data.store import Corpus, prepare
+from paribus.engines.latency import measure_latency
 from paribus.errors import StudyError
 from paribus.statistics.matchings import combined
 from paribus.study.audit import audit
 from paribus.study.holds import distance
-from paribus.study.matching import matched_plan, nearest
+from paribus.study.matching import Latency, matched_plan, nearest, solve
 from paribus.study.plan import Plan, build_plan
 from paribus.study.reading import study_from
+from paribus.study.spec import Config
 
 CLAIM = {"says": "s", "arm": "t5", "against": "gpt", "expect": "better", "margin": 0.1}
 T5 = {"model": {"input_attention": "bidirectional", "parameters": "separate", "memory": "cross_attention"}}
@@ -49,7 +51,7 @@ def planned(text: dict[str, Any], **changes: Any) -> tuple[Plan, Corpus]:
     study = study_from(TABLES | {"data": text} | changes)
     plan = build_plan(study)
     corpus = prepare(plan.data)
-    return matched_plan(study, plan, corpus), corpus
+    return matched_plan(study, plan, corpus, measure_latency), corpus
 
 
 @pytest.mark.parametrize("quantity", ["parameters", "total_parameters", "train_flops", "serve_flops"])
@@ -275,6 +277,47 @@ def test_studies_say_workloads_wrong_in_one_line(text: dict[str, Any]) -> None:
         with pytest.raises(StudyError, match=words) as caught:
             study_from(TABLES | {"data": text, "workload": workload})
         assert "workload" in str(caught.value)
+
+
+def test_latency_is_matched_as_far_as_measurements_tell_and_never_measured_twice(text: dict[str, Any]) -> None:
+    study = study_from(TABLES | {"data": text, "match": ["latency"], "claim": [CLAIM]})
+    plan = build_plan(study)
+    corpus = prepare(plan.data)
+    asked: list[int] = []
+
+    def measured(plan: Plan, corpus: Corpus, config: Config, reference: Config) -> Latency:
+        asked.append(config.model.hidden)
+        assert reference == plan.arm("gpt").config
+        return Latency(0.4 + config.model.hidden / 101, 0.008)
+
+    (solved,) = solve(study, plan, corpus, measured)
+    (width,) = solved.changes["t5"].values()
+    assert width in (60, 61)
+    assert solved.latencies["t5"] == {"ratio": 0.4 + width / 101, "spread": 0.008}
+    assert len(asked) < 12
+    matched = build_plan(study, [solved])
+    claim = matched.claims[-1]
+    assert (claim.arm, claim.under, claim.hold) == (
+        f"t5 [latency: feed_forward={width}]",
+        "equal latency",
+        TABLES["hold"],
+    )
+    assert audit(matched, corpus)["passed"]
+    before = json.loads(json.dumps(matched.to_dict()))["matchings"]
+    asked.clear()
+    assert matched_plan(study, plan, corpus, measured, before).to_dict() == matched.to_dict()
+    assert not asked
+    with pytest.raises(StudyError, match=r"takes 1\.\d+ times as long as \"gpt\" at feed_forward = 1"):
+        solve(study, plan, corpus, lambda *_: Latency(1.2, 0.008))
+
+
+def test_an_arm_is_as_fast_as_itself_and_slower_than_half_of_it(text: dict[str, Any]) -> None:
+    plan, corpus = planned(text)
+    gpt = plan.arm("gpt").config
+    deep = gpt.model_copy(update={"model": gpt.model.model_copy(update={"layers": 16})})
+    same = measure_latency(plan, corpus, gpt, gpt)
+    assert abs(same.ratio - 1) < 0.3
+    assert measure_latency(plan, corpus, deep, gpt).ratio > 2
 
 
 def test_every_way_is_tried_in_the_order_written() -> None:

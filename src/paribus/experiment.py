@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from paribus import files
 from paribus.data.store import Corpus, prepare
+from paribus.engines.latency import measure_latency
 from paribus.engines.manifest import write_manifest
 from paribus.engines.study_run import check_directory, check_unchanged, halves, results, runtimes, train
 from paribus.engines.trial import Event
@@ -63,12 +64,16 @@ class Outcome:
         return claims
 
 
-def prepare_study(study: spec.Study, progress: Progress | None = None) -> Prepared:
-    """Plan the study, ask its own rules, prepare its text (built once, then cached) and audit it. Trains nothing."""
+def prepare_study(study: spec.Study, progress: Progress | None = None, out: Path | None = None) -> Prepared:
+    """Plan the study, ask its own rules, prepare its text (built once, then cached) and audit it. Trains nothing.
+
+    `out`: a directory in which the study may have begun, with arms that are not measured again.
+    """
     plan = build_plan(study)
     check_rules(plan)
     corpus = prepare(plan.data, progress)
-    plan = matched_plan(study, plan, corpus)
+    begun = files.read_json(out / "plan.json") if out and (out / "plan.json").exists() else {}
+    plan = matched_plan(study, plan, corpus, measure_latency, begun.get("matchings", ()))
     return Prepared(study, plan, corpus, audit(plan, corpus))
 
 
@@ -145,7 +150,7 @@ def _run_to(
     command: str | None,
 ) -> Outcome:
     """Train, judge and report the study with its first `seeds` seeds."""
-    ready = prepare_study(at_look(study, seeds), progress)
+    ready = prepare_study(at_look(study, seeds), progress, out)
     if not ready.audit["passed"]:
         raise AuditError("; ".join(complaints(ready.audit)))
     check_unchanged(out, ready.plan, ready.corpus, ready.audit)

@@ -15,6 +15,7 @@ from paribus.cli.power import Spread, foretold, print_power
 from paribus.cli.tables import printing, short, table
 from paribus.data.sources import Progress as Report
 from paribus.data.store import prepare
+from paribus.engines.latency import measure_latency
 from paribus.errors import AuditError
 from paribus.models.soundness import check_rules
 from paribus.study import spec
@@ -50,7 +51,7 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     check_rules(plan)
     with preparation() as report:
         corpus = prepare(plan.data, report)
-    plan = matched_plan(study, plan, corpus)
+    plan = matched_plan(study, plan, corpus, measure_latency)
     result = audit(plan, corpus)
     if as_json:
         result["power"] = foretold(study, plan, spread)
@@ -101,6 +102,11 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
             console.print(Text(f"{name} cannot serve this workload: {arm['unserved']}\n"))
     for line in _checkpoints(arms):
         console.print(Text(f"{line}\n"))
+    for matching in plan.matchings:
+        for name, latency in matching.latencies.items():
+            sets = ", ".join(f"{field} = {value}" for field, value in matching.changes[name].items()) or "as it is"
+            told = f"{latency['ratio']:.3f} times as long as {matching.reference}, ± {latency['spread']:.1%}, measured here"
+            console.print(Text(f"{name}, {sets}: takes {told}\n"))
     if result["claims"]:
         console.print(_claims(result["claims"]))
     if found := complaints(result):

@@ -17,6 +17,7 @@ from paribus.cli.audit import preparation, workload_words
 from paribus.cli.tables import printing, short, table
 from paribus.data.store import prepare
 from paribus.engines.costs import Machine, own_arms, study_costs, study_latencies, workload_latencies
+from paribus.engines.latency import measure_latency
 from paribus.generation.serving import Load
 from paribus.models.soundness import check_rules
 from paribus.study import spec
@@ -70,7 +71,7 @@ def show_cost(study: spec.Study, asked: Asked, as_json: bool) -> None:
     check_rules(plan)
     with preparation() as report:
         corpus = prepare(plan.data, report)
-    plan = matched_plan(study, plan, corpus)
+    plan = matched_plan(study, plan, corpus, measure_latency)
     window = plan.data.window
     new = asked.new or min(32, max(1, window // 4))
     prompts = list(dict.fromkeys(asked.prompts or (max(1, window // 4), max(1, window // 2))))

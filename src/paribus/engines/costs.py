@@ -134,7 +134,7 @@ def workload_latencies(
                 spoken(arm.config.objective, lengths, corpus.tokenizer.end, corpus.specials, request)
                 for request in range(lengths.batch)
             ]
-            asked[arm.name] = _server(arm, corpus, machine).model, said
+            asked[arm.name] = server_of(arm.config, corpus, machine).model, said
         mask = corpus.specials.mask if corpus.specials.count > MASK else 0
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
         start = time.perf_counter()
@@ -172,7 +172,7 @@ def study_latencies(
     threads = torch.get_num_threads()
     torch.set_num_threads(machine.threads)
     try:
-        servers = {arm.name: _server(arm, corpus, machine) for arm in own_arms(plan)}
+        servers = {arm.name: server_of(arm.config, corpus, machine) for arm in own_arms(plan)}
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
         for load in loads:
             for name, served in measure(servers, load, repeats, listen).items():
@@ -212,9 +212,10 @@ def _memory(device: str) -> float:
         return math.inf
 
 
-def _server(arm: Arm, corpus: Corpus, machine: Machine) -> Server:
-    model = Transformer(arm.config.model, interface_of(arm.config, corpus.vocabulary))
-    initialise(model, 0, arm.config.model.init)
+def server_of(config: Config, corpus: Corpus, machine: Machine) -> Server:
+    """An arm with random weights, ready to generate on a machine."""
+    model = Transformer(config.model, interface_of(config, corpus.vocabulary))
+    initialise(model, 0, config.model.init)
     model.to(machine.device).eval()
     model.compute_in(getattr(torch, machine.dtype))
-    return Server(model, arm.config.objective, corpus.tokenizer.end, corpus.specials)
+    return Server(model, config.objective, corpus.tokenizer.end, corpus.specials)

@@ -4,7 +4,8 @@ Every quantity but latency is counted exactly and grows with every knob, so the 
 that is too far away the study is refused, with the values that can be reached.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -37,16 +38,36 @@ class Reached(NamedTuple):
     value: int
 
 
-def matched_plan(study: spec.Study, plan: Plan, corpus: Corpus) -> Plan:
+class Latency(NamedTuple):
+    """How long an arm takes for the workload, measured beside the reference."""
+
+    ratio: float
+    """Of the arm's time and the reference's."""
+    spread: float
+    """How far repeated measurements of the ratio lie apart, half the distance between their quartiles."""
+
+
+Measure = Callable[[Plan, Corpus, spec.Config, spec.Config], Latency]
+"""Measures an arm's configuration beside the reference's on this machine (`engines.latency`)."""
+
+
+def matched_plan(
+    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Mapping[str, Any]] = ()
+) -> Plan:
     """The plan of a study with the arms and claims of its matchings; `plan` is the one without.
 
-    Raises StudyError, one line, where an arm cannot be matched, with the nearest values that it can have.
+    `before`: the `matchings` of a `plan.json` that the study has already. What was measured then is not measured again, so that
+    a study goes on with the arms that it began with. Raises StudyError, one line, where an arm cannot be matched, with the
+    nearest values that it can have.
     """
-    return build_plan(study, solve(study, plan, corpus)) if study.match else plan
+    return build_plan(study, solve(study, plan, corpus, measure, before)) if study.match else plan
 
 
-def solve(study: spec.Study, plan: Plan, corpus: Corpus) -> list[Solved]:
+def solve(
+    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Mapping[str, Any]] = ()
+) -> list[Solved]:
     """Each matching of a study by each of its alternative knobs, in the order written."""
+    known = [Solved.from_dict(table) for table in before if "latency" in table["quantities"]]
     quantities = Quantities(corpus, plan.workload)
     named = {name for claim in study.claim for name in (claim.arm, claim.against)} or set(study.arm)
     solved = []
@@ -56,10 +77,26 @@ def solve(study: spec.Study, plan: Plan, corpus: Corpus) -> list[Solved]:
             near = did_you_mean(reference, study.arm, quoted=True) or f"; the arms are {listed(study.arm)}"
             raise StudyError(f"study: match.{number}.reference = {shown(reference)}: no such arm{near}")
         for knobs in matching.ways:
-            solver = _Solver(study, plan, quantities, number, matching, knobs, reference)
-            changes = {name: solver.changes(name) for name in study.arm if name in named and name != reference}
+            solver = _Solver(
+                study, plan, quantities, number, matching, knobs, reference, partial(measure, plan, corpus)
+            )
+            others = [name for name in study.arm if name in named and name != reference]
+            way = tuple(matching.matched), tuple(knobs), reference
+            again = [
+                old
+                for old in known
+                if (old.quantities, old.knobs, old.reference) == way and {*others} <= {*old.changes}
+            ]
+            if again:
+                solved.append(again[0])
+                continue
+            changes = {name: solver.changes(name) for name in others}
             by = f" by {' and '.join(knobs)}" if len(matching.ways) > 1 else ""
-            solved.append(Solved(tuple(matching.matched), tuple(knobs), f"{matching.words}{by}", reference, changes))
+            solved.append(
+                Solved(
+                    tuple(matching.matched), tuple(knobs), f"{matching.words}{by}", reference, changes, solver.latencies
+                )
+            )
     return solved
 
 
@@ -75,15 +112,22 @@ class _Solver:
         matching: Matching,
         knobs: Sequence[Knob],
         reference: str,
+        measure: Callable[[spec.Config, spec.Config], Latency],
     ) -> None:
         self._study, self._plan, self._quantities = study, plan, quantities
         self._number, self._knobs, self._reference = number, list(knobs), reference
-        self._names = matching.matched
+        self._names, self._measure = matching.matched, measure
+        self.latencies: dict[str, dict[str, float]] = {}
+        """Of each arm, where latency is matched: what was measured of it as it was solved for."""
+        if "latency" in self._names:
+            return
         self._goals = [self._count(plan.arm(reference).config, name, reference) for name in self._names]
 
     def changes(self, arm: str) -> dict[str, Any]:
         """What `arm` must set; nothing where it is equal as it is."""
         config = self._plan.arm(arm).config
+        if "latency" in self._names:
+            return self._as_fast(arm, self._knobs[0])
         if all(
             distance(self._count(config, name, arm), goal) <= TOLERANCE
             for name, goal in zip(self._names, self._goals, strict=True)
@@ -96,6 +140,44 @@ class _Solver:
                 raise self._refused(arm, self._knobs[0], found)
             return {FIELDS[self._knobs[0]]: best.knob}
         return self._two(arm)
+
+    def _as_fast(self, arm: str, knob: Knob) -> dict[str, Any]:
+        """Measured, so equal only as far as measurements tell: to within their spread, where that is more than 0.5 %."""
+        field, step = FIELDS[knob], self._step(arm, knob)
+        reference, found = self._plan.arm(self._reference).config, dict[int, Latency]()
+        for name in (arm, self._reference):
+            if why := self._quantities.unserved(self._plan.arm(name).config):
+                raise StudyError(
+                    f"{self._where(name)} cannot serve the workload: {why}; set model.positions, or shorten it"
+                )
+
+        def measured(changes: Mapping[str, int]) -> Latency:
+            config = self._config(arm, changes).model_copy(update={"data": self._plan.data})
+            return self._measure(config, reference)
+
+        def at(turns: int) -> int:
+            found[turns] = measured({field: turns * step})
+            return round(found[turns].ratio * 10**6)
+
+        as_it_is = measured({})
+        if abs(as_it_is.ratio - 1) <= max(TOLERANCE, as_it_is.spread):
+            self.latencies[arm] = as_it_is._asdict()
+            return {}
+        first = next((turns for turns in range(1, 9) if self._fits(arm, {field: turns * step})), None)
+        if first is None:
+            raise StudyError(f"{self._where(arm)} cannot be built with another {knob}; name another knob")
+        ends = nearest(
+            at, first, min(_LARGEST[knob], 64 * used_value(self._plan.arm(arm).config, field)) // step, 10**6
+        )
+        best = min(ends, key=lambda each: abs(each.value - 10**6)).knob
+        latency = found[best]
+        if abs(latency.ratio - 1) > max(TOLERANCE, latency.spread):
+            raise StudyError(
+                f"{self._where(arm)} takes {latency.ratio:.3f} times as long as {shown(self._reference)} at {knob} = "
+                f"{best * step:,}, the nearest it comes (spread {latency.spread:.1%}); name another knob"
+            )
+        self.latencies[arm] = latency._asdict()
+        return {field: best * step}
 
     def _two(self, arm: str) -> dict[str, Any]:
         """Two quantities: the coarser knob is tried value by value, and for each the finer one solved for."""
@@ -205,9 +287,10 @@ def nearest(value: Value, first: int, last: int, goal: int) -> tuple[Reached, Re
         guess = low + (goal - at(low)) * (high - low) // rise + 1 if rise else last
         low, high = high, min(last, max(2 * high, min(guess, 64 * high)))
     bisect = False
-    while high - low > 1:
+    while high - low > 1 and at(low) != goal:
         line = low + (goal - at(low)) * (high - low) // (at(high) - at(low))
         middle = (low + high) // 2 if bisect else min(high - 1, max(low + 1, line))
         low, high = (middle, high) if at(middle) <= goal else (low, middle)
         bisect = not bisect
+    high = low if at(low) == goal else high
     return Reached(low, at(low)), Reached(high, at(high))

@@ -62,6 +62,26 @@ class PlannedClaim(spec.Claim):
 
 
 @dataclass(frozen=True)
+class Solved:
+    """A matching whose arms were solved for (`matching`): what each arm must set to be equal to the reference."""
+
+    quantities: tuple[str, ...]
+    knobs: tuple[str, ...]
+    under: str
+    """As verdicts name it: `equal parameters`."""
+    reference: str
+    changes: dict[str, dict[str, Any]]
+    """Of each arm, dotted field to value; nothing where it is equal as it is."""
+    latencies: dict[str, dict[str, float]]
+    """Of each arm that was measured: its time as a share of the reference's (`ratio`), and the `spread` of that."""
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "Solved":
+        """Read what `dataclasses.asdict` made and JSON kept."""
+        return cls(**{**table, "quantities": tuple(table["quantities"]), "knobs": tuple(table["knobs"])})
+
+
+@dataclass(frozen=True)
 class Plan:
     """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each of them (`sharing`)."""
 
@@ -72,6 +92,8 @@ class Plan:
     trials: list[Trial]
     workload: Workload = dataclasses.field(default_factory=Workload)
     """How the arms would be used; no trial depends on it."""
+    matchings: list[Solved] = dataclasses.field(default_factory=list)
+    """What the copies that were solved for were solved by."""
 
     @cached_property
     def _by_name(self) -> dict[str, Arm]:
@@ -108,6 +130,7 @@ class Plan:
             "claims": [claim.model_dump(mode="json") for claim in self.claims],
             "trials": [asdict(trial) for trial in self.trials],
             "workload": self.workload.model_dump(mode="json"),
+            "matchings": [asdict(matching) for matching in self.matchings],
         }
 
     @classmethod
@@ -124,25 +147,13 @@ class Plan:
             [PlannedClaim.model_validate(claim) for claim in tables["claims"]],
             [Trial(**trial) for trial in tables["trials"]],
             Workload.model_validate(tables.get("workload", {})),
+            [Solved.from_dict(table) for table in tables.get("matchings", [])],
         )
 
 
 def _read_arm(table: Mapping[str, Any]) -> Arm:
     config, matched = spec.Config.model_validate(table["config"]), tuple(table.get("matched", ()))
     return Arm(**{**table, "config": config, "matched": matched})
-
-
-@dataclass(frozen=True)
-class Solved:
-    """A matching whose arms were solved for (`matching`): what each arm must set to be equal to the reference."""
-
-    quantities: tuple[str, ...]
-    knobs: tuple[str, ...]
-    under: str
-    """As verdicts name it: `equal parameters`."""
-    reference: str
-    changes: dict[str, dict[str, Any]]
-    """Of each arm, dotted field to value; nothing where it is equal as it is."""
 
 
 # What a change of size changes: held in a matching only where it is what is matched.
@@ -179,7 +190,7 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
     resolved = [replace(arm, config=arm.config.model_copy(update=shared)) for arm in arms.values()]
     trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in study.seed_list for arm in resolved]
     base = {name: getattr(study, name) for name in SECTIONS} | shared
-    return Plan(_unchecked(base), resolved, claims, trials, study.workload)
+    return Plan(_unchecked(base), resolved, claims, trials, study.workload, list(solved))
 
 
 def _unchecked(sections: Mapping[str, Any]) -> spec.Config:
