@@ -350,6 +350,22 @@ def test_the_audit_hashes_what_training_starts_from(saved: dict[str, tuple[Path,
     assert torch.equal(embedded, read_checkpoint(str(saved["llama"][0])).values["embedding.weight"])
 
 
+def test_a_trial_is_not_resumed_from_another_start(
+    saved: dict[str, tuple[Path, torch.nn.Module]], text: Path, tmp_path: Path
+) -> None:
+    plan = build_plan(study_of(saved["llama"][0], None, text, ["model.input_attention"]))
+    corpus, runtime = prepare(plan.data), Runtime("cpu", "float32", False, 1)
+    trainer = Trainer(plan.arm("one").config, corpus, 0, runtime, [])
+    trainer.step()
+    trainer.save(tmp_path, {})
+    again = Trainer(plan.arm("one").config, corpus, 0, runtime, [])
+    assert again.restore(tmp_path) is not None
+    assert again.step_index == 1
+    again.init_hash = "of a folder that has changed"
+    with pytest.raises(UserError, match="began from other weights"):
+        again.restore(tmp_path)
+
+
 def test_arms_from_different_checkpoints_do_not_have_the_same_start(
     saved: dict[str, tuple[Path, torch.nn.Module]], text: Path, tmp_path: Path
 ) -> None:

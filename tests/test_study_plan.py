@@ -196,6 +196,18 @@ def test_a_default_written_out_is_no_difference() -> None:
     assert differences(resolve(study, {"model.heads": 2}), resolve(study, {})) == ["model.heads"]
 
 
+def test_one_rule_for_all_layers_is_that_rule_and_a_table_is_as_long_as_a_window() -> None:
+    base = Config()
+    listed = Config(model={"input_attention": ["causal"] * base.model.layers})  # type: ignore[arg-type]
+    assert differences(listed, base) == []
+    mixed = Config(model={"input_attention": ["causal"] * 3 + ["bidirectional"]})  # type: ignore[arg-type]
+    assert differences(mixed, base) == ["model.input_attention"]
+    tables = [{"position": "learned", "positions": rows} for rows in (None, 256, 512)]
+    short, same, long = (Config(model=table) for table in tables)  # type: ignore[arg-type]
+    assert differences(short, same) == []
+    assert differences(short, long) == ["model.positions"]
+
+
 def test_what_follows_a_declared_field_is_told_apart_from_it() -> None:
     study = study_from(STUDY)
     wide, base = resolve(study, {"model.width": 256}), resolve(study, {})

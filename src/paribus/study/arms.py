@@ -40,6 +40,11 @@ def used_value(config: spec.Config, field: str) -> Any:
     """The value that a dotted field has in effect: 2 heads are 2 heads, whether written or by default."""
     if field in _USED:
         return getattr(config.model, _USED[field])
+    if field == "model.input_attention":
+        rules = config.model.rules
+        return rules[0] if len(set(rules)) == 1 else list(rules)
+    if field == "model.positions":
+        return config.model.positions or config.data.window
     if field in _WEIGHTS:
         value = getattr(config.objective, _WEIGHTS[field])
         weights = value_of(config, field) or [1.0] * len(value)

@@ -180,7 +180,7 @@ class Training(Section):
     decay: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the steps, the last ones, over which the rate falls linearly to 0; constant in between."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """Decoupled weight decay of matrices; norms have none."""
+    """Decoupled weight decay of matrices, tables of embeddings and positions included; gains and biases have none."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """AdamW's first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95

@@ -21,6 +21,7 @@ from paribus.checkpoints.start import start_of
 from paribus.data.batches import Batch, TrainingBatches, batch_hash
 from paribus.data.objectives import IGNORE
 from paribus.data.store import Corpus
+from paribus.errors import UserError
 from paribus.models.initialisation import values_hash
 from paribus.models.interface import interface_of
 from paribus.models.layers import Layer
@@ -154,6 +155,7 @@ class Trainer:
             "seen_tokens": self.seen_tokens,
             "loss_tokens": self.loss_tokens,
             "data_order": self.data_order,
+            "init": self.init_hash,
             **extra,
         }
         checkpoint.save(folder, self.model, self.optimizer, progress)
@@ -163,9 +165,17 @@ class Trainer:
         checkpoint.save(folder, self.model, None, {"step": self.step_index})
 
     def restore(self, folder: Path) -> dict[str, Any] | None:
-        """Go on from what `save` wrote in `folder`; returns what it held, None where there is nothing."""
+        """Go on from what `save` wrote in `folder`; returns what it held, None where there is nothing.
+
+        Raises UserError if the trial began from other weights than it would begin from now.
+        """
         progress = checkpoint.load(folder, self.model, self.optimizer)
         if progress is not None:
+            if progress.get("init", self.init_hash) != self.init_hash:
+                raise UserError(
+                    "this trial began from other weights: the checkpoint of model.start_from has changed since; "
+                    "put it back, or run the study in another --out"
+                )
             self.step_index, self.data_order = progress["step"], progress["data_order"]
             self.seen_tokens, self.loss_tokens = progress["seen_tokens"], progress["loss_tokens"]
         return progress
