@@ -309,6 +309,8 @@ def test_latency_is_matched_as_far_as_measurements_tell_and_never_measured_twice
     assert not asked
     with pytest.raises(StudyError, match=r"takes 1\.\d+ times as long as \"gpt\" at feed_forward = 1"):
         solve(study, plan, corpus, lambda *_: Latency(1.2, 0.008))
+    with pytest.raises(StudyError, match="scatter by ± 20% here"):
+        solve(study, plan, corpus, lambda *_: Latency(1.1, 0.2))
 
 
 def test_an_arm_is_as_fast_as_itself_and_slower_than_half_of_it(text: dict[str, Any]) -> None:

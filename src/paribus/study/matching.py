@@ -28,6 +28,9 @@ FIELDS: dict[Knob, str] = {
 }
 _LARGEST: dict[Knob, int] = {"feed_forward": 10**6, "layers": 1000, "width": 10**6}
 
+NOISE = 0.05
+"""The widest spread of measured times with which latency can still be matched."""
+
 Value = Callable[[int], int]
 
 
@@ -161,6 +164,7 @@ class _Solver:
 
         as_it_is = measured({})
         if abs(as_it_is.ratio - 1) <= max(TOLERANCE, as_it_is.spread):
+            self._check_noise(arm, as_it_is)
             self.latencies[arm] = as_it_is._asdict()
             return {}
         first = next((turns for turns in range(1, 9) if self._fits(arm, {field: turns * step})), None)
@@ -176,8 +180,17 @@ class _Solver:
                 f"{self._where(arm)} takes {latency.ratio:.3f} times as long as {shown(self._reference)} at {knob} = "
                 f"{best * step:,}, the nearest it comes (spread {latency.spread:.1%}); name another knob"
             )
+        self._check_noise(arm, latency)
         self.latencies[arm] = latency._asdict()
         return {field: best * step}
+
+    def _check_noise(self, arm: str, latency: Latency) -> None:
+        """Where times scatter widely everything would count as equal."""
+        if latency.spread > NOISE:
+            raise StudyError(
+                f"{self._where(arm)}: measured times scatter by ± {latency.spread:.0%} here, more than {NOISE:.0%}; measure on "
+                "an idle machine, or with a longer workload"
+            )
 
     def _two(self, arm: str) -> dict[str, Any]:
         """Two quantities: the coarser knob is tried value by value, and for each the finer one solved for."""
