@@ -248,3 +248,19 @@ def test_output_survives_a_terminal_without_utf8_and_a_pipe_that_closes(study: P
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("words", [["list", "studies"], ["report", "x", "--format", "pdf"]])
+def test_a_word_that_is_none_of_the_choices_is_told_with_them(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(words) == 2
+    said = capsys.readouterr().err
+    assert "is not one of" in said
+    assert "Value error" not in said
+
+
+def test_a_file_given_for_a_directory_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "off.toml").write_text("question = 1")
+    assert run_command(["report", str(tmp_path / "off.toml")]) == 2
+    assert "give the folder that paribus run --out wrote" in capsys.readouterr().err

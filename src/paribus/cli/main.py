@@ -127,7 +127,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Draws the trial to train again; drawn anew if not given.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=1_000_000, help="Steps of it to train again.")] = 20,
+    steps: Annotated[int, typer.Option("--steps", min=0, max=1_000_000, help="Steps of it to train again.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Check a finished study from outside: every hash, score and verdict again, and the first steps of one trial.
@@ -346,7 +346,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), 1 if isinstance(error, AuditError) else 2)
     except _WrongUse as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
-        return _complain(f"{said.rstrip('.')}; see paribus --help", 2)
+        return _complain(f"{said.rstrip('.').replace('Value error, ', '')}; see paribus --help", 2)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("stopped", 130)
     except BrokenPipeError:  # the reader of a pipe, such as head, has had enough

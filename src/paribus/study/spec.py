@@ -21,7 +21,7 @@ Quantity = Literal[
 class Data(Section):
     """The text, its splits and its tokens."""
 
-    corpus: str = "stdlib"
+    corpus: Text = "stdlib"
     """`stdlib` (this Python's own library), a generated task (`task:copy`; `paribus list` names them), or a file or folder:
     txt, jsonl, csv, tsv, parquet, also .gz and .xz."""
     text_column: Text = "text"

@@ -72,7 +72,8 @@ def opened(path: Path) -> Iterator[Path]:
         except (lzma.LZMAError, EOFError, OSError, zlib.error, tarfile.TarError, UnicodeError) as error:
             said = str(getattr(error, "strerror", None) or error).splitlines()
             raise UserError(
-                f"{path}: no archive of paribus pack, or a damaged one ({said[0] if said else error!r})"
+                f"{path}: a file, but no archive of paribus pack, or a damaged one ({said[0] if said else error!r}); "
+                "give the folder that paribus run --out wrote, or an archive of it"
             ) from error
         yield Path(folder) / FOLDER
 
