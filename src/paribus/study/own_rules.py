@@ -21,7 +21,9 @@ def content_hash(file: Path) -> str:
         return hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise StudyError(f"{file}: the file of a visibility rule cannot be read: {reason}; put it back there") from error
+        raise StudyError(
+            f"{file}: the file of a visibility rule cannot be read: {reason}; put it back there"
+        ) from error
 
 
 def rule_name(rule: str) -> str:
