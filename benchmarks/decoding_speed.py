@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 import transformers
 
+from paribus.checkpoints import layouts
 from paribus.data.prompts import Prompt
 from paribus.engines.environment import processor
 from paribus.generation.continuing import generate
@@ -24,17 +25,6 @@ from paribus.models.transformer import Transformer
 from paribus.study.architecture import Model
 
 VOCABULARY, PROMPT, NEW = 4096, 64, 256
-NAMES = {
-    "attention_norm": "input_layernorm",
-    "attention.query": "self_attn.q_proj",
-    "attention.key": "self_attn.k_proj",
-    "attention.value": "self_attn.v_proj",
-    "attention.output": "self_attn.o_proj",
-    "feed_forward_norm": "post_attention_layernorm",
-    "feed_forward.gate": "mlp.gate_proj",
-    "feed_forward.up": "mlp.up_proj",
-    "feed_forward.down": "mlp.down_proj",
-}
 
 
 def arm() -> Transformer:
@@ -57,16 +47,8 @@ def llama_of(ours: Transformer) -> transformers.LlamaForCausalLM:
         rope_theta=model.rope_base,
         tie_word_embeddings=False,
     )
-    names = {
-        "embedding.weight": "model.embed_tokens.weight",
-        "head.weight": "lm_head.weight",
-        "norm.weight": "model.norm.weight",
-    }
-    for layer in range(model.layers):
-        for mine, theirs in NAMES.items():
-            names[f"layers.{layer}.{mine}.weight"] = f"model.layers.{layer}.{theirs}.weight"
     llama = transformers.LlamaForCausalLM(config).eval()
-    llama.load_state_dict({names[name]: value for name, value in ours.state_dict().items()}, strict=True)
+    llama.load_state_dict(layouts.to_theirs(layouts.llama(model), ours.state_dict()), strict=True)
     return llama
 
 
