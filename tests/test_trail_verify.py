@@ -88,7 +88,7 @@ def test_trials_ran_in_the_order_of_the_plan_interleaved_over_arms(finished: Pat
         read_json(finished / "trials" / trial["id"] / "sessions.json")["sessions"][0]["started"] for trial in planned
     ]
     assert starts == sorted(starts)
-    assert [trial["arm"] for trial in planned] == ["gpt", "unilm", "gpt", "unilm"]
+    assert [trial["arm"] for trial in planned] == ["unilm", "gpt", "unilm", "gpt"]
 
 
 Change = Callable[[Path], None]

@@ -20,7 +20,8 @@ TABLES: dict[str, Any] = {
     "model": {"layers": 2, "width": 16, "head_size": 8},
     "training": {"tokens": 4000, "batch": 4, "compile": "never", "dtype": "float32"},
     "evaluation": {"test_windows": 24, "tune_windows": 12, "curve_points": 3},
-    "arm": {"gpt": {}, "unilm": {"model": {"input_attention": "bidirectional"}}},
+    # Not in the order of the alphabet: trials run in the order in which arms are written.
+    "arm": {"unilm": {"model": {"input_attention": "bidirectional"}}, "gpt": {}},
     "claim": [{"says": "no gain", "arm": "unilm", "against": "gpt", "expect": "not_better", "margin": 0.5}],
 }
 

@@ -154,7 +154,8 @@ def _run_to(
     if not ready.audit["passed"]:
         raise AuditError("; ".join(complaints(ready.audit)))
     check_unchanged(out, ready.plan, ready.corpus, ready.audit)
-    files.write_json(out / "study.json", study.model_dump(mode="json"))
+    # The order of the arms is that in which their trials run, and the first may be what the others are matched to.
+    files.write_json(out / "study.json", study.model_dump(mode="json"), sort_keys=False)
     files.write_json(out / "plan.json", ready.plan.to_dict())
     files.write_json(out / "audit.json", ready.audit)
     if own := own_squares({arm.name: (arm.config.model, arm.config.objective.name) for arm in ready.plan.arms}):
