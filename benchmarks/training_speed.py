@@ -20,7 +20,10 @@ import transformers
 from paribus.data.store import prepare
 from paribus.engines.environment import processor
 from paribus.study.architecture import Model
-from paribus.study.spec import Config, Data, Objective, Training
+from paribus.study.objective import Objective
+from paribus.study.recipe import Training
+from paribus.study.spec import Config
+from paribus.study.text import Data
 from paribus.training.runtime import Runtime, can_compile, fastest_dtype, prepare_process, product_rate
 from paribus.training.trainer import Trainer
 

@@ -12,8 +12,8 @@ from corpora import documents, write_folder
 from paribus.cli.main import run_command
 from paribus.data.tasks import TASKS
 from paribus.study.architecture import RULES
+from paribus.study.objective import OBJECTIVES
 from paribus.study.reading import builtin_names, load_study
-from paribus.study.spec import OBJECTIVES
 from study_examples import GOOD, MISTAKES, spoiled
 
 

@@ -13,8 +13,10 @@ from paribus.data.continuation import continuation_shapes, off_distribution, sco
 from paribus.data.scored import EvaluationBatches
 from paribus.data.store import Corpus, prepare
 from paribus.errors import DataError
+from paribus.study.measuring import Evaluation
+from paribus.study.objective import Objective
 from paribus.study.shapes import special_tokens_of
-from paribus.study.spec import Data, Evaluation, Objective
+from paribus.study.text import Data
 
 WINDOW = 48
 NAMES = ("lm", "prefix_lm", "span_corruption", "ul2", "mlm")

@@ -15,7 +15,8 @@ from paribus.data.scored import EvaluationBatches
 from paribus.data.store import Corpus, prepare
 from paribus.data.supervised import POOL
 from paribus.errors import DataError
-from paribus.study.spec import Data, Objective
+from paribus.study.objective import Objective
+from paribus.study.text import Data
 
 PAIRS = Objective(name="pairs")
 WINDOW = 64

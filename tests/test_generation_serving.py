@@ -11,7 +11,7 @@ from paribus.data.specials import Specials
 from paribus.evaluation.peak_memory import peak_growth
 from paribus.generation.serving import Load, Server, counted, measure, positions_needed, prompt_for
 from paribus.models.interface import Interface
-from paribus.study.spec import Objective
+from paribus.study.objective import Objective
 from products import CountProducts
 from settings import VOCABULARY, scrambled, small_model
 

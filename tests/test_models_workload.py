@@ -22,7 +22,7 @@ from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import DRAWN, RULES, dense_mask
 from paribus.models.workload import kept_bytes, reuse_of, serve
 from paribus.study.architecture import Model
-from paribus.study.spec import Objective
+from paribus.study.objective import Objective
 from paribus.study.workload import Lengths, Turn, Workload
 from products import CountProducts
 from settings import VOCABULARY, models, over_the_grid, scrambled, small_model, tokens

@@ -16,9 +16,11 @@ from pydantic import ValidationError
 import paribus
 from paribus.errors import StudyError
 from paribus.study import spec
+from paribus.study.architecture import Model
 from paribus.study.fields import config_fields, variable_fields
 from paribus.study.plan import build_plan
 from paribus.study.reading import TEMPLATE, builtin_names, load_study, study_from
+from paribus.study.recipe import Training
 from paribus.study.schema import study_schema
 from paribus.study.tables import read_assignment
 from study_examples import GOOD, MISTAKES, spoiled, studies
@@ -134,8 +136,8 @@ def test_no_value_is_guessed_from_another_type() -> None:
         if wrong == {"layers": "4"}:
             continue  # counts may be written as text, such as "2M"
         with pytest.raises(ValidationError):
-            spec.Model.model_validate(wrong)
-    assert spec.Training(tokens="2_000k").tokens == 2_000_000  # type: ignore[arg-type]
+            Model.model_validate(wrong)
+    assert Training(tokens="2_000k").tokens == 2_000_000  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from paribus.data.scored import EvaluationBatches
 from paribus.data.store import prepare
 from paribus.data.tasks import TASKS, find_task, least_squares
 from paribus.evaluation.scoring import Score, score_windows
-from paribus.study.spec import Config, Data
+from paribus.study.spec import Config
+from paribus.study.text import Data
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Trainer
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from paribus.errors import StudyError
-from paribus.study.spec import Config, Training
+from paribus.study.recipe import Training
+from paribus.study.spec import Config
 from paribus.training import checkpoint
 from paribus.training.runtime import attention_backend, can_compile, fastest_dtype, has_bfloat16, product_rate, resolve
 from paribus.training.schedule import learning_rate

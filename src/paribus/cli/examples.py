@@ -11,9 +11,10 @@ from paribus.data.objectives import IGNORE
 from paribus.data.store import Corpus, prepare
 from paribus.data.tasks import find_task
 from paribus.errors import UserError
+from paribus.study.objective import OBJECTIVES, Objective
 from paribus.study.section import nearest_of
 from paribus.study.shapes import special_tokens_of
-from paribus.study.spec import OBJECTIVES, Data, Objective
+from paribus.study.text import Data
 
 WINDOW = 64
 """Tokens of the example's window."""

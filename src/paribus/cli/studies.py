@@ -9,11 +9,12 @@ from typing import get_args
 from pydantic import ValidationError
 
 from paribus.errors import UserError
-from paribus.study import spec
 from paribus.study.architecture import RULES, Model
+from paribus.study.objective import OBJECTIVES
 from paribus.study.own_rules import pinned, rule_name
 from paribus.study.problems import did_you_mean, listed, printable
 from paribus.study.reading import TEMPLATE, builtin_names, load_study
+from paribus.study.text import Data
 
 _SWITCHES = ("parameters", "memory", "position", "mixer", "activation", "norm", "init")
 _VALUES = {"input_attention": RULES} | {field: get_args(Model.model_fields[field].annotation) for field in _SWITCHES}
@@ -51,7 +52,7 @@ def show_builtin() -> None:
     print()
     show_objectives()
     print("\nCorpora")
-    wrapped(spec.Data.model_fields["corpus"].description or "", 2)
+    wrapped(Data.model_fields["corpus"].description or "", 2)
     print()
     show_tasks()
 
@@ -59,7 +60,7 @@ def show_builtin() -> None:
 def show_objectives() -> None:
     """Print every objective in a line."""
     print("Objectives (an example: paribus list objectives --show NAME)")
-    for name, says in spec.OBJECTIVES.items():
+    for name, says in OBJECTIVES.items():
         wrapped(f"{name}: {says}", 2)
 
 

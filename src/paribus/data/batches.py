@@ -16,8 +16,9 @@ from paribus.data.specials import Specials
 from paribus.data.store import Corpus, Split
 from paribus.data.supervised import Documents, Epochs
 from paribus.data.windows import TrainingWindows, Windows, too_short
+from paribus.study.objective import Objective
 from paribus.study.shapes import Shape, shapes_of
-from paribus.study.spec import Data, Objective
+from paribus.study.text import Data
 
 HASHED_STEPS = 10_000
 """Steps that the hash of a plan covers, at most."""

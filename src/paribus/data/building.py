@@ -19,7 +19,7 @@ from paribus.data.tasks import TaskSource
 from paribus.data.tokenizer import PIECE, Tokenizer, WordTokenizer, byte_tokenizer, cut_pieces, train_bpe, train_words
 from paribus.errors import DataError
 from paribus.files import replacing
-from paribus.study.spec import Data
+from paribus.study.text import Data
 
 SAMPLE = 100_000_000
 """Bytes of the training split that the BPE learns from, at most."""

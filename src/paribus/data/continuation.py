@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from paribus.data.objectives import IGNORE, PADDING, Ints, Pairs, Text
 from paribus.data.specials import Specials
+from paribus.study.measuring import Evaluation
+from paribus.study.objective import Objective
 from paribus.study.shapes import Shape, cut_shapes
-from paribus.study.spec import Evaluation, Objective
 
 SAME_SPLIT = 0.05
 """Shares of a window that are no further apart are taken for the same."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from paribus.data.prompts import Prompt, prompt_from
 from paribus.data.specials import Specials
-from paribus.study.spec import Objective
+from paribus.study.objective import Objective
 from paribus.study.workload import Lengths, Turn
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from paribus.data.specials import Specials
+from paribus.study.objective import Objective
 from paribus.study.shapes import Shape
-from paribus.study.spec import Objective
 
 Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]

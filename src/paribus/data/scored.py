@@ -15,8 +15,10 @@ from paribus.data.store import Corpus
 from paribus.data.supervised import Documents
 from paribus.data.windows import EvaluationWindows, Windows, evaluation_windows
 from paribus.errors import DataError
+from paribus.study.measuring import Evaluation
+from paribus.study.objective import Objective
 from paribus.study.shapes import Shape, shapes_of
-from paribus.study.spec import Data, Evaluation, Objective
+from paribus.study.text import Data
 
 Rows = tuple[Ints, Pairs]
 """Which window each pair belongs to, and the pairs."""

@@ -17,7 +17,7 @@ from paribus.data.store import Corpus, prepare
 from paribus.engines.environment import code_identity
 from paribus.engines.trial import Event, Job, TrialRun
 from paribus.errors import UserError
-from paribus.study.spec import Data
+from paribus.study.text import Data
 from paribus.training.runtime import prepare_process
 
 

@@ -21,7 +21,7 @@ from paribus.models.cost import ELEMENT_BYTES, decode_cost, fill_cost, generatio
 from paribus.models.interface import Interface
 from paribus.models.transformer import Transformer
 from paribus.study.architecture import Model
-from paribus.study.spec import Objective
+from paribus.study.objective import Objective
 
 ENOUGH_SECONDS = 30.0
 """A load is repeated twice at least, and no more once all arms together took as long as this."""

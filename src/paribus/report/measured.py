@@ -4,7 +4,7 @@ from collections import Counter
 
 from paribus.report.metrics import METRICS, Metric
 from paribus.report.reading import StudyRecord
-from paribus.study.spec import Evaluation
+from paribus.study.measuring import Evaluation
 
 LOSSES = tuple(name for name, metric in METRICS.items() if not metric.higher_is_better)
 SHARES = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)

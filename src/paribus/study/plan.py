@@ -20,6 +20,7 @@ from paribus.study.own_rules import readable, rule_name
 from paribus.study.parity import TOLERANCE
 from paribus.study.problems import shown
 from paribus.study.sharing import shared_sections
+from paribus.study.text import Data
 from paribus.study.workload import Workload
 
 
@@ -100,7 +101,7 @@ class Plan:
         return {arm.name: arm for arm in self.arms}
 
     @property
-    def data(self) -> spec.Data:
+    def data(self) -> Data:
         """The text of all arms, what their objectives need of it resolved."""
         return self.base.data
 

@@ -16,6 +16,7 @@ from paribus.study.own_rules import beside, pinned, with_rules
 from paribus.study.problems import Path as KeyPath
 from paribus.study.problems import dotted, from_pydantic, listed, printable, shown
 from paribus.study.tables import Tables, read_toml, toml_files
+from paribus.study.text import Data
 
 _LIBRARY = Path(str(files("paribus.study"))) / "library"
 
@@ -102,7 +103,7 @@ def _locate_files(tables: dict[str, Any], folder: Path) -> None:
         for holder in sections:
             table = holder.get(section) if isinstance(holder, dict) else None
             named = table.get(key) if isinstance(table, dict) else None
-            if not isinstance(table, dict) or not isinstance(named, str) or named in ("", spec.Data().corpus):
+            if not isinstance(table, dict) or not isinstance(named, str) or named in ("", Data().corpus):
                 continue
             if key == "tokenizer" and not named.endswith(".json"):
                 continue

@@ -9,7 +9,7 @@ together. Pairs of input and target text (`pairs`) have the shapes of their docu
 
 from typing import NamedTuple
 
-from paribus.study.spec import SHORTEST, Objective
+from paribus.study.objective import SHORTEST, Objective
 
 MODES = ("R", "S", "X")
 """UL2's modes: regular, sequential and extreme denoising."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from paribus.study import spec
+from paribus.study.objective import SHORTEST, Objective
 from paribus.study.problems import Problem, shown
 from paribus.study.shapes import special_tokens_of
 
@@ -61,10 +62,10 @@ def sharing_problems(study: spec.Study, configs: Sequence[spec.Config]) -> Itera
     elif study.evaluation.score_on == "objective":
         text = 'the arms differ in their objective, so they share no such task; use "continuation", or leave it out'
         yield Problem(("evaluation", "score_on"), text, "objective")
-    elif study.data.window < spec.SHORTEST:
-        text = f"arms of different objectives need windows of at least {spec.SHORTEST} tokens"
+    elif study.data.window < SHORTEST:
+        text = f"arms of different objectives need windows of at least {SHORTEST} tokens"
         yield Problem(("data", "window"), text, study.data.window)
 
 
-def _objectives(configs: Sequence[spec.Config]) -> list[spec.Objective]:
+def _objectives(configs: Sequence[spec.Config]) -> list[Objective]:
     return [config.objective for config in configs]

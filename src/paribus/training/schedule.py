@@ -1,6 +1,6 @@
 """Learning rate over the steps: warm-up, stable, decay (arXiv 2404.06395, 2405.18392)."""
 
-from paribus.study.spec import Training
+from paribus.study.recipe import Training
 
 
 def learning_rate(training: Training, step: int, steps: int) -> float:
