@@ -116,7 +116,9 @@ def write_study(
         for label, arm, init, _ in planned
         for seed in range(seeds)
     }
-    judged = [{**claim.model_dump(mode="json"), "says": claim.says, "under": None} for claim in study.claim]
+    judged = [
+        {**claim.model_dump(mode="json"), "number": number, "under": None} for number, claim in enumerate(study.claim)
+    ]
     if again == ["gpt", "unilm"]:
         judged.insert(
             1,

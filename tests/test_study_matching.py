@@ -203,7 +203,7 @@ def test_the_neighbours_of_a_goal_are_found_in_any_rising_function(rises: list[i
 
 def test_a_verdict_that_depends_on_the_knob_is_undecided() -> None:
     def claim(matching: str | None, knob: str | None) -> dict[str, Any]:
-        return CLAIM | {"under": matching, "matching": matching, "knob": knob}
+        return CLAIM | {"number": 0, "under": matching, "matching": matching, "knob": knob}
 
     ways = [(None, None), ("parameters", "feed_forward"), ("parameters", "layers"), ("train_flops", "feed_forward")]
     claims = [claim(*way) for way in ways]

@@ -119,6 +119,8 @@ class Claim:
     estimand: str
     under: str | None
     verdict: Verdict | None
+    number: int
+    """Its place among the claims of the study file; repetitions have that of the claim they repeat."""
 
     @property
     def outcome(self) -> str:
@@ -327,4 +329,5 @@ def _claim(planned: Json, judged: Json | None) -> Claim:
         estimand=planned.get("estimand") or "text_like_it",
         under=planned.get("under"),
         verdict=verdict,
+        number=planned["number"],
     )

@@ -56,27 +56,13 @@ class Answer:
 
 
 def contrasts(record: StudyRecord) -> tuple[Contrast, ...]:
-    """The claims as written, each with its repeats."""
-    repeats: dict[int, list[Claim]] = {index: [] for index, claim in enumerate(record.claims) if not claim.under}
-    alone = []
-    for claim in record.claims:
-        if not claim.under:
-            continue
-        home = next((index for index in repeats if _repeats(record, claim, record.claims[index])), None)
-        if home is None:
-            alone.append(Contrast(claim, ()))
-        else:
-            repeats[home].append(claim)
-    return (*(Contrast(record.claims[index], tuple(again)) for index, again in repeats.items()), *alone)
-
-
-def _repeats(record: StudyRecord, claim: Claim, original: Claim) -> bool:
-    """Whether `claim` is `original` judged again under another setting."""
-    same = ("says", "metric", "expect", "margin", "estimand")
-    arms = (claim.arm, original.arm), (claim.against, original.against)
-    return all(getattr(claim, name) == getattr(original, name) for name in same) and all(
-        again == first or ((arm := record.arm(again)) is not None and arm.repeats == first) for again, first in arms
-    )
+    """The claims as written, each with its repeats: the first of each that is under no other setting, and the others."""
+    found = []
+    for number in dict.fromkeys(claim.number for claim in record.claims):
+        same = [claim for claim in record.claims if claim.number == number]
+        original = next((claim for claim in same if not claim.under), same[0])
+        found.append(Contrast(original, tuple(claim for claim in same if claim is not original)))
+    return tuple(found)
 
 
 def short_name(record: StudyRecord, name: str) -> str:

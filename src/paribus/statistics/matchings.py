@@ -11,26 +11,23 @@ def combined(planned: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str,
     refuted under a matching only if it is so by every knob: where the knob changes the answer, it is undecided.
     """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    claims = [claim for claim in planned if not claim.get("under")]
-    seen: dict[tuple[str | None, str | None], int] = {}
+    claims = {claim["number"]: claim for claim in planned if not claim.get("under")}
     for claim, answer in zip(planned, judged, strict=True):
-        way = claim.get("matching"), claim.get("knob")
-        if way[0] is None:
+        matching, number = claim.get("matching"), claim["number"]
+        if matching is None:
             continue
-        # Under each matching the claims are repeated in the order written.
-        number = seen[way] = seen.get(way, -1) + 1
         entry = found.setdefault(
-            (way[0], number),
+            (matching, number),
             {
                 "says": claim["says"],
                 "claim": number,
                 "arm": claims[number]["arm"],
                 "against": claims[number]["against"],
-                "matching": way[0],
+                "matching": matching,
                 "verdicts": {},
             },
         )
-        entry["verdicts"][way[1]] = answer["verdict"]
+        entry["verdicts"][claim.get("knob")] = answer["verdict"]
     entries = sorted(found.values(), key=lambda entry: entry["claim"])
     return [{**entry, "verdict": _over(entry["verdicts"])} for entry in entries]
 

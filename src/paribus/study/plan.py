@@ -50,6 +50,8 @@ class Trial:
 class PlannedClaim(spec.Claim):
     """A claim of the study file, or its repetition `under` another value."""
 
+    number: int
+    """Its place among the claims of the study file, from 0; repetitions have that of the claim they repeat."""
     under: str | None = None
     """For a repetition: the field and its value, such as `model.init = normal_0.02`; or the matching, `equal parameters`."""
     matching: str | None = None
@@ -171,8 +173,16 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
     check_study(study)
     arms = {name: _arm(study, name, flatten(overrides), None) for name, overrides in study.arm.items()}
     claims: list[PlannedClaim] = []
-    for claim in study.claim:
-        tables = {**claim.model_dump(), "vary": _or(claim.vary, study.vary), "hold": _or(claim.hold, study.hold)}
+    written = [
+        {
+            **claim.model_dump(),
+            "number": number,
+            "vary": _or(claim.vary, study.vary),
+            "hold": _or(claim.hold, study.hold),
+        }
+        for number, claim in enumerate(study.claim)
+    ]
+    for claim, tables in zip(study.claim, written, strict=True):
         claims.append(PlannedClaim.model_validate(tables))
         for field, values in claim.repeat_under.items():
             for value in values:
@@ -182,8 +192,7 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
                 changes = {"arm": arm.name, "against": against.name, "repeat_under": {}, "under": under}
                 claims.append(PlannedClaim.model_validate({**tables, **changes}))
     for matching in solved:
-        for claim in study.claim:
-            tables = {**claim.model_dump(), "vary": _or(claim.vary, study.vary), "hold": _or(claim.hold, study.hold)}
+        for claim, tables in zip(study.claim, written, strict=True):
             pair = [_matched(study, arms, name, matching) for name in (claim.arm, claim.against)]
             arms |= {arm.name: arm for arm in pair}
             claims.append(PlannedClaim.model_validate({**tables, **_under(matching, claim, tables, pair)}))
