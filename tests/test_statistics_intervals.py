@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.formula.api import ols
 
 from paribus.errors import UserError
-from paribus.statistics.intervals import by_document, components, half_width
+from paribus.statistics.intervals import by_document, components, half_width, seed_interval
 from paribus.statistics.power import simultaneous_level
 
 LN2 = np.log(2)
@@ -253,3 +253,20 @@ def test_all_intervals_of_a_study_hold_together():
         parts = components(arms[0] - arm, weights)
         missed |= np.abs(parts.estimate) > half_width(parts, level, "text_like_it")[0]
     assert missed.mean() <= stats.binom.ppf(0.9995, studies, 0.05) / studies
+
+
+@quick
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=9), st.sampled_from([0.8, 0.95, 0.999]))
+def test_the_interval_over_seeds_is_scipys(values: list[float], level: float) -> None:
+    found = seed_interval(values, level)
+    if np.ptp(values) == 0:
+        assert found.low == found.estimate == found.high
+        return
+    expected = stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
+
+
+def test_one_seed_has_an_estimate_and_no_interval() -> None:
+    assert seed_interval([0.3], 0.95) == (0.3, None, None)
+    with pytest.raises(ValueError, match="at least one seed"):
+        seed_interval([], 0.95)

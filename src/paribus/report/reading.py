@@ -149,6 +149,10 @@ class StudyRecord:
     test_documents: int | None
     test_weights: dict[int, Weight] = field(default_factory=dict)
     """Per number of input tokens."""
+    plan: Json = field(default_factory=dict)
+    """`plan.json` as it is."""
+    verdicts: Json = field(default_factory=dict)
+    """`verdicts.json` as it is; empty before anything was judged."""
 
     @property
     def base_arms(self) -> tuple[Arm, ...]:
@@ -215,6 +219,8 @@ def read_study(directory: Path) -> StudyRecord:
             test_windows=int(windows["document"].size) if windows else None,
             test_documents=int(np.unique(windows["document"]).size) if windows else None,
             test_weights=weights_of(windows),
+            plan=plan,
+            verdicts=verdicts,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(

@@ -202,6 +202,29 @@ def satterthwaite(parts: Components) -> Array:
     return found
 
 
+class Interval(NamedTuple):
+    """An estimate with the ends of its interval, in one unit; None where one seed shows nothing about seeds."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+
+
+def seed_interval(per_seed: npt.ArrayLike, level: float) -> Interval:
+    """The t interval at confidence `level` of a number that each seed gives once, such as a slope: `per_seed` is (S,).
+
+    Without any spread the interval has no width. Raises ValueError where there is no seed.
+    """
+    values = np.asarray(per_seed, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("an interval needs at least one seed")
+    estimate = float(values.mean())
+    if values.size < 2:
+        return Interval(estimate, None, None)
+    reach = stats.t.ppf((1 + level) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
+    return Interval(estimate, estimate - float(reach), estimate + float(reach))
+
+
 def as_number(value: Any) -> float | None:
     """A finite float, or None: JSON has neither infinity nor NaN."""
     number = float(value)
