@@ -9,17 +9,19 @@ from paribus.report.figures import Chart, ChartBook, Row
 from paribus.report.lengths import beyond, splits
 from paribus.report.reading import StudyRecord
 
+MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] = (
+    forest,
+    learning,
+    splits,
+    beyond,
+    cost,
+    training,
+)
+"""Each draws one chart and puts its datasets into `data`, under names of its own; None where the study has no data for it."""
+
 
 def draw_charts(record: StudyRecord) -> ChartBook:
     """All charts for which the study has data."""
     data: dict[str, list[Row]] = {}
-    makers: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] = (
-        forest,
-        learning,
-        splits,
-        beyond,
-        cost,
-        training,
-    )
-    charts = tuple(chart for maker in makers if (chart := maker(record, data)))
+    charts = tuple(chart for maker in MAKERS if (chart := maker(record, data)))
     return ChartBook(charts, data)

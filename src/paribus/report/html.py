@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from paribus.report import numbers, settings, tables, wording
 from paribus.report.charts import draw_charts
+from paribus.report.contents import parts_of
 from paribus.report.figures import ChartBook, colour, dash
 from paribus.report.metrics import metric_of
 from paribus.report.reading import Claim, StudyRecord
@@ -65,6 +66,7 @@ def html(record: StudyRecord) -> str:
         cards=_cards(record),
         outcomes=wording.OUTCOMES,
         charts=charts,
+        parts=parts_of(record),
         legend=_legend(record, charts),
         chart_data=_json_for_script(_page_data(charts)),
         pictures=pictures,

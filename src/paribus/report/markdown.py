@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterable
 
+from paribus.report.contents import parts_of
 from paribus.report.metrics import metric_of
 from paribus.report.numbers import decimals, fixed, interval, signed
+from paribus.report.parts import Part
 from paribus.report.reading import Claim, StudyRecord
 from paribus.report.scope import SCOPE_NOTE, guide
 from paribus.report.settings import command, settings, shown
@@ -40,7 +42,7 @@ def plain(text: str) -> str:
 
 def markdown(record: StudyRecord) -> str:
     """The whole report, without its charts."""
-    said = answer(record)
+    said, parts = answer(record), parts_of(record)
     lines = [f"# {plain(record.question)}", "", f"**{plain(said.headline)}** {plain(' '.join(said.sentences))}", ""]
     lines += [f"- {plain(label)}: {plain(value)}" for label, value in said.scope]
     lines += ["", f"*{plain(SCOPE_NOTE)}*", ""]
@@ -55,9 +57,11 @@ def markdown(record: StudyRecord) -> str:
             lines += _claim(record, again)
     if not record.claims:
         lines += ["The study makes no claim.", ""]
-    lines += ["## Results", "", *_table(results_table(record))]
+    lines += _parts(*parts["effects"], *parts["learning"])
     if longer := lengths_table(record):
         lines += ["## Beyond the training length", "", f"{plain(longer.caption)}.", "", *_table(longer)]
+    lines += _parts(*parts["lengths"])
+    lines += ["## Results", "", *_table(results_table(record))]
     lines += ["## Audit", "", *_table(arms_table(record))]
     if compared := contrasts_table(record):
         lines += _table(compared)
@@ -65,7 +69,7 @@ def markdown(record: StudyRecord) -> str:
     lines += ["## Trials", "", *_table(trials_table(record))]
     troubled = [f"- {plain(trial.arm)} seed {trial.seed}: {plain(reason)}" for trial, reason in troubled_trials(record)]
     lines += [*troubled, ""] if troubled else []
-    lines += ["## Repeat it", ""]
+    lines += [*_parts(*parts["trials"]), "## Repeat it", ""]
     if ran := command(record):
         lines += [f"    {' '.join(ran.split())}", ""]
     for title, rows in [*settings(record), ("corpus", shown(record.data)), ("environment", shown(record.environment))]:
@@ -93,6 +97,17 @@ def _claim(record: StudyRecord, claim: Claim) -> Iterable[str]:
     if verdict.note:
         yield f"- {plain(verdict.note)}"
     yield ""
+
+
+def _parts(*parts: Part) -> list[str]:
+    """Parts, a section each: sentences, then tables under their captions."""
+    lines = []
+    for part in parts:
+        lines += [f"## {plain(part.title)}", "", f"*{plain(part.lead)}*", ""]
+        lines += [line for text in part.texts for line in (plain(text), "")]
+        for table in part.tables:
+            lines += [f"{plain(table.caption)}:", "", *_table(table)]
+    return lines
 
 
 def _table(table: Table) -> list[str]:

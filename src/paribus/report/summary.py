@@ -3,13 +3,14 @@
 from dataclasses import asdict
 from typing import Any
 
+from paribus.report.contents import in_order, parts_of
 from paribus.report.measured import scored_on, tabled
 from paribus.report.numbers import mean, spread
 from paribus.report.reading import Claim, StudyRecord
 from paribus.report.scope import SCOPE_NOTE
 from paribus.report.scores import Score
 from paribus.report.settings import command
-from paribus.report.tables import checks
+from paribus.report.tables import Table, checks
 from paribus.report.wording import answer, cautions, contrasts, effect, estimand_text, lesson, repeat_remark, rule
 
 
@@ -80,10 +81,30 @@ def summary(record: StudyRecord) -> dict[str, Any]:
             }
             for trial in record.trials
         ],
+        "parts": [
+            {
+                "name": part.name,
+                "title": part.title,
+                "lead": part.lead,
+                "texts": list(part.texts),
+                "tables": [_table(table) for table in part.tables],
+            }
+            for part in in_order(parts_of(record))
+        ],
         "checks": [asdict(check) for check in checks(record)],
         "audit": record.audit,
         "data": record.data,
         "environment": record.environment,
         "command": command(record),
         "study": record.study,
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """A table with its values as shown."""
+    return {
+        "caption": table.caption,
+        "columns": list(table.columns),
+        "rows": [[cell.text for cell in row] for row in table.rows],
+        "notes": list(table.notes),
     }

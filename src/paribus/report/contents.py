@@ -1,0 +1,26 @@
+"""The parts of a report, in order, by the section that they follow; `parts.py` says how to add one."""
+
+from collections.abc import Iterable, Mapping
+
+from paribus.report.parts import Part, PartFunction
+from paribus.report.reading import StudyRecord
+
+PARTS: Mapping[str, tuple[PartFunction, ...]] = {
+    "effects": (),  # matchings, sensitivity to tuned values
+    "learning": (),  # budgets and predictions
+    "lengths": (),  # sizes and frontiers, crossings
+    "trials": (),  # ledger, trail
+}
+
+
+def parts_of(record: StudyRecord) -> dict[str, tuple[Part, ...]]:
+    """The parts for which the study has something, by the section that they follow."""
+    return {
+        section: tuple(part for make in makers if (part := make(record)) is not None)
+        for section, makers in PARTS.items()
+    }
+
+
+def in_order(parts: Mapping[str, Iterable[Part]]) -> tuple[Part, ...]:
+    """All parts, one after the other."""
+    return tuple(part for found in parts.values() for part in found)
