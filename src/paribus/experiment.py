@@ -177,15 +177,14 @@ def _run_to(
 
 
 def conclude(out: Path, plan: Plan, confidence: float, audited: dict[str, Any]) -> Outcome:
-    """Judge and report what the directory holds, and hash it."""
+    """Judge what the directory holds, hash it and report it; the report names the hash."""
     found = results(out, plan)
     audited = recorded(audited, plan, found)
     files.write_json(out / "audit.json", audited)
     verdicts = judged(out, plan, confidence, found)
     files.write_json(out / "verdicts.json", verdicts)
-    report = build_report(out)
     write_manifest(out, plan)
-    return Outcome(out, report, verdicts, audited)
+    return Outcome(out, build_report(out), verdicts, audited)
 
 
 def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
