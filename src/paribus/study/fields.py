@@ -59,6 +59,13 @@ def variable_fields() -> tuple[str, ...]:
     return tuple(field for field in config_fields() if why_fixed(field) is None)
 
 
+def leaf_name(field: str) -> str:
+    """A field without its section, where no other that arms may set has that name."""
+    leaf = field.rpartition(".")[2]
+    alone = sum(other.rpartition(".")[2] == leaf for other in variable_fields()) == 1
+    return leaf if alone else field
+
+
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as dotted keys: `{"model": {"width": 64}}` is `{"model.width": 64}`."""
     flat: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.arms import resolve, value_of
 from paribus.study.checks import check_study
-from paribus.study.fields import SECTIONS, flatten, variable_fields
+from paribus.study.fields import SECTIONS, flatten, leaf_name
 from paribus.study.holds import read_hold
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.parity import TOLERANCE
@@ -225,18 +225,11 @@ def _copy(
     for other in arms.values():
         if other.repeats == name and other.config == copy.config:
             return other
-    values = ", ".join(f"{_short(field)}={_plain(value_of(copy.config, field))}" for field in changes)
+    values = ", ".join(f"{leaf_name(field)}={_plain(value_of(copy.config, field))}" for field in changes)
     new = f"{name} [{' and '.join(matched)}{': ' if matched else ''}{values}]"
     if new in arms:
         raise StudyError(f"study: arm.{shown(new)}: the name of a repetition of {shown(name)}; rename this arm")
     return replace(copy, name=new, matched=matched)
-
-
-def _short(field: str) -> str:
-    """A field without its section, where no other has that name."""
-    leaf = field.rpartition(".")[2]
-    alone = sum(other.rpartition(".")[2] == leaf for other in variable_fields()) == 1
-    return leaf if alone else field
 
 
 def _matched(study: spec.Study, arms: Mapping[str, Arm], name: str, matching: Solved) -> Arm:

@@ -1,0 +1,245 @@
+"""Which factors a study's arms cross, which cells of the crossing there are, and which parts of it are complete.
+
+A factor is a field in which arms were made to differ, its levels the values it has, its reference level the first arm's.
+Main effects and interactions can be told only where every combination of some levels is there: `Design.complete` finds the
+largest such parts, also within an incomplete crossing, and `Design.missing` names what is not there.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, product
+from typing import Any
+
+from paribus.study import spec
+from paribus.study.arms import differences, used_value
+from paribus.study.fields import config_fields, leaf_name
+from paribus.study.own_rules import rule_name
+
+JOIN = " + "
+"""Between the levels of a cell, as in `causal + rope`."""
+MOST_PARTS = 8
+"""Complete parts of one crossing that are analysed, the largest first."""
+MOST_NAMED = 100
+"""Missing cells that are named."""
+_LONGEST_WORD = 40
+
+Cell = tuple[int, ...]
+"""The level of each factor, by number."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A field with its levels; or several that change together in all arms, so that their effects cannot be told apart."""
+
+    fields: tuple[str, ...]
+    levels: tuple[str, ...]
+    """In words, the reference first."""
+
+    @property
+    def name(self) -> str:
+        """The field, or the fields."""
+        return " with ".join(self.fields)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A complete crossing within a design: every combination of these levels is an arm."""
+
+    levels: tuple[tuple[int, ...], ...]
+    """Of each factor of the design, by number, in order; one where the factor stays the same."""
+
+    @property
+    def crossed(self) -> tuple[int, ...]:
+        """The factors that differ within it, by number."""
+        return tuple(factor for factor, levels in enumerate(self.levels) if len(levels) > 1)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All its cells."""
+        return tuple(product(*self.levels))
+
+
+@dataclass(frozen=True)
+class Design:
+    """The factors of a study and the arm in each cell that there is."""
+
+    factors: tuple[Factor, ...]
+    arms: dict[Cell, str]
+    """Of arms that are equal in every factor, the first."""
+
+    @property
+    def size(self) -> int:
+        """The number of cells of the full crossing."""
+        return math.prod(len(factor.levels) for factor in self.factors)
+
+    def missing(self) -> list[Cell]:
+        """The cells of the full crossing that no arm has, the first `MOST_NAMED` of them."""
+        cells = product(*(range(len(factor.levels)) for factor in self.factors))
+        return list(islice((cell for cell in cells if cell not in self.arms), MOST_NAMED))
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The complete crossings of two or more factors that lie within no other one, the largest first."""
+        found = [
+            Part(tuple(tuple(sorted(levels)) for levels in grid))
+            for grid in _grids(frozenset(self.arms))
+            if sum(len(levels) > 1 for levels in grid) > 1
+        ]
+        return tuple(sorted(found, key=lambda part: (-len(part.crossed), -len(part.cells), part.levels)))
+
+    @property
+    def complete(self) -> tuple[Part, ...]:
+        """Those of the `parts` that are analysed."""
+        return self.parts[:MOST_PARTS]
+
+    def words(self, cell: Cell) -> str:
+        """A cell by its levels: `causal + separate + cross_attention`."""
+        return JOIN.join(factor.levels[level] for factor, level in zip(self.factors, cell, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The design as JSON has it, levels in words."""
+        missing = self.missing()
+        return {
+            "factors": [{"fields": list(factor.fields), "levels": list(factor.levels)} for factor in self.factors],
+            "cells": {self.words(cell): arm for cell, arm in self.arms.items()},
+            "missing": [self.words(cell) for cell in missing],
+            "missing_count": self.size - len(self.arms),
+            "complete": [
+                [
+                    [factor.levels[level] for level in levels]
+                    for factor, levels in zip(self.factors, part.levels, strict=True)
+                ]
+                for part in self.parts
+            ],
+        }
+
+
+def design(arms: Sequence[tuple[str, spec.Config]], order: Sequence[str] = ()) -> Design | None:
+    """What arms, given by name and configuration, cross; None where they differ in fewer than two fields.
+
+    Factors come in the `order` of a study's `vary`, then as in the configuration; levels in the order of the arms.
+    """
+    if not arms:
+        return None
+    varying = {field for _, config in arms[1:] for field in differences(arms[0][1], config)}
+    fields = [field for field in dict.fromkeys([*order, *config_fields()]) if field in varying]
+    if len(fields) < 2:
+        return None
+    values: dict[str, list[Any]] = {field: [] for field in fields}
+    levels: dict[str, list[int]] = {field: [] for field in fields}
+    for _, config in arms:
+        for field in fields:
+            value = used_value(config, field)
+            if value not in values[field]:
+                values[field].append(value)
+            levels[field].append(values[field].index(value))
+    words = level_words(values)
+    together: dict[tuple[int, ...], list[str]] = {}
+    for field in fields:
+        together.setdefault(tuple(levels[field]), []).append(field)
+    factors = tuple(
+        Factor(tuple(group), tuple(" with ".join(each) for each in zip(*(words[field] for field in group), strict=True)))
+        for group in together.values()
+    )
+    cells: dict[Cell, str] = {}
+    for number, (name, _) in enumerate(arms):
+        cells.setdefault(tuple(places[number] for places in together), name)
+    return Design(factors, cells)
+
+
+def _grids(cells: frozenset[Cell]) -> set[tuple[frozenset[int], ...]]:
+    """The products of level sets, none empty, that lie within `cells` and within no larger such product."""
+    if not next(iter(cells)):
+        return {()}
+    rests: dict[int, set[Cell]] = {}
+    for level, *rest in cells:
+        rests.setdefault(level, set()).add(tuple(rest))
+    found = set()
+    for common in _intersections(frozenset(map(frozenset, rests.values()))):
+        for tail in _grids(common):
+            inside = set(product(*tail))
+            found.add((frozenset(level for level, rest in rests.items() if inside <= rest), *tail))
+    return {grid for grid in found if not any(grid != other and _within(grid, other) for other in found)}
+
+
+def _intersections(sets: frozenset[frozenset[Cell]]) -> set[frozenset[Cell]]:
+    """All intersections of one or more of the sets but the empty one."""
+    found: set[frozenset[Cell]] = set()
+    for each in sets:
+        found |= {each} | {each & other for other in found}
+    return found - {frozenset()}
+
+
+def _within(grid: tuple[frozenset[int], ...], other: tuple[frozenset[int], ...]) -> bool:
+    return all(own <= outer for own, outer in zip(grid, other, strict=True))
+
+
+def level_words(levels: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
+    """Each field's levels in words, of which no two are the same: `causal`, `rope`, `layers 4`, `rules.py:mine`.
+
+    A number or a truth value is said with its field, and so is a word that two fields have. What is too long for a name is
+    numbered: `input_attention #2`.
+    """
+    plain = {field: [_word(value) for value in values] for field, values in levels.items()}
+    shared = Counter(word for words in plain.values() for word in set(words))
+    found = {}
+    for field, words in plain.items():
+        leaf, repeated = leaf_name(field), Counter(words)
+        tell = any(shared[word] > 1 for word in words) or not all(map(_is_text, levels[field]))
+        found[field] = [
+            f"{leaf} #{number}"
+            if repeated[word] > 1 or len(word) > _LONGEST_WORD or not word.isprintable() or JOIN in word
+            else f"{leaf} {word}"
+            if tell
+            else word
+            for number, word in enumerate(words, 1)
+        ]
+    return found
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _word(value: Any) -> str:
+    match value:
+        case str():
+            return rule_name(value)
+        case None:
+            return "unset"
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case float():
+            return f"{value:g}"
+        case list() if not any(isinstance(item, list | Mapping) for item in value):
+            return ",".join(_word(item) for item in value)
+        case _:
+            return json.dumps(value, default=str)
+
+
+def incomplete(found: Design) -> Iterator[str]:
+    """What a reader must know of a crossing that lacks something, a sentence each."""
+    for factor in found.factors:
+        if len(factor.fields) > 1:
+            yield f"{_listed(factor.fields)} change together in all arms: their effects cannot be told apart."
+    missing = found.missing()
+    if missing:
+        count = found.size - len(found.arms)
+        named = "; ".join(found.words(cell) for cell in missing[:6])
+        more = f"; and {count - 6} more" if count > 6 else ""
+        yield f"An incomplete crossing, {len(found.arms)} of {found.size} cells. Not in this study: {named}{more}."
+    if not found.parts and len(found.factors) > 1:
+        yield "No two factors are crossed completely anywhere, so no interaction can be told."
+    elif len(found.parts) > MOST_PARTS:
+        yield f"Of its {len(found.parts)} complete parts the {MOST_PARTS} largest are analysed."
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
