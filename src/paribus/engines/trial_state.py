@@ -16,6 +16,8 @@ LOSSES = "test_losses.safetensors"
 COLUMNS = ("nats", "correct", "exact")
 ASIDE = "set-aside"
 """Where half a trial is moved when it is trained again."""
+ASIDE_RECORD = "set_aside.json"
+"""What was moved there, and why."""
 
 
 class TrialState(NamedTuple):
@@ -59,13 +61,18 @@ def windows_of(out: Path) -> int | None:
 
 
 def set_aside(out: Path, halves: dict[str, str]) -> None:
-    """Move the folders of half-deleted trials out of the way, to `set-aside/`: nothing of them is lost."""
-    for name in halves:
+    """Move the folders of half-deleted trials out of the way, to `set-aside/`: nothing of them is lost.
+
+    `set_aside.json` says which and why; unlike the folders it is part of the manifest, and so of an archive.
+    """
+    for name, why in halves.items():
         number = 1
         while (out / ASIDE / f"{name}-{number}").exists():
             number += 1
         (out / ASIDE).mkdir(exist_ok=True)
         os.replace(out / "trials" / name, out / ASIDE / f"{name}-{number}")
+        before = _object(out / ASIDE_RECORD).get("trials") or {}
+        files.write_json(out / ASIDE_RECORD, {"trials": {**before, f"{name}-{number}": why}})
 
 
 def _with_result(folder: Path, trial: Trial, windows: int | None) -> TrialState:
