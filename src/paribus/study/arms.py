@@ -5,6 +5,7 @@ from typing import Any
 
 from paribus.study import spec
 from paribus.study.fields import SECTIONS, config_fields, flatten
+from paribus.study.section import Section
 
 # Fields whose absence means a default computed from others: the value that is really used.
 _USED = {"model.heads": "query_heads", "model.kv_heads": "key_heads", "model.feed_forward": "hidden"}
@@ -13,9 +14,14 @@ _USED = {"model.heads": "query_heads", "model.kv_heads": "key_heads", "model.fee
 _WEIGHTS = {"objective.split_weights": "splits", "objective.proportions": "denoisers"}
 
 
+def own_sections(study: spec.Study) -> dict[str, Section]:
+    """The study's own sections, with the middle value of each list that is tuned."""
+    return {name: getattr(study, name) for name in SECTIONS} | {"training": study.training.plain}
+
+
 def base_config(study: spec.Study) -> dict[str, dict[str, Any]]:
     """The study's own sections, as tables: what an arm without overrides would be."""
-    return {section: getattr(study, section).model_dump() for section in SECTIONS}
+    return {name: section.model_dump() for name, section in own_sections(study).items()}
 
 
 def resolve(study: spec.Study, overrides: Mapping[str, Any]) -> spec.Config:

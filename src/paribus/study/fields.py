@@ -16,6 +16,7 @@ QUANTITIES: tuple[str, ...] = get_args(spec.Quantity)
 # Why a field is the same for all arms: what they read, how they are scored and what they run on is no factor of any study.
 _SAME_TEXT = "all arms read the same text"
 _SAME_SCORE = "all arms are scored in the same way"
+_SAME_BUDGETS = "all arms are compared at the same budgets"
 _SAME_RUNTIME = "all trials of a study run alike"
 _RUNTIME = tuple(f"training.{name}" for name in ("device", "dtype", "compile", "attention", "threads"))
 
@@ -50,6 +51,8 @@ def why_fixed(field: str) -> str | None:
         return _SAME_TEXT
     if section == "evaluation":
         return _SAME_SCORE
+    if field == "training.budgets":
+        return _SAME_BUDGETS
     return _SAME_RUNTIME if field in _RUNTIME else None
 
 

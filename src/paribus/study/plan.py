@@ -12,9 +12,9 @@ from typing import Any
 
 from paribus.errors import StudyError
 from paribus.study import spec
-from paribus.study.arms import resolve, value_of
+from paribus.study.arms import own_sections, resolve, value_of
 from paribus.study.checks import check_study
-from paribus.study.fields import SECTIONS, flatten, leaf_name
+from paribus.study.fields import flatten, leaf_name
 from paribus.study.holds import read_hold
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.parity import TOLERANCE
@@ -199,7 +199,7 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
     shared = shared_sections(study, [arm.config for arm in arms.values()])
     resolved = [replace(arm, config=arm.config.model_copy(update=shared)) for arm in arms.values()]
     trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in study.seed_list for arm in resolved]
-    base = {name: getattr(study, name) for name in SECTIONS} | shared
+    base = own_sections(study) | shared
     return Plan(_unchecked(base), resolved, claims, trials, study.workload, list(solved))
 
 

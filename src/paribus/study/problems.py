@@ -33,7 +33,9 @@ _EXPECTED = {
 # Where the type alone says too little.
 _EXPECTED_AT = {
     "seeds": "should be a number of seeds from 1 to 1000, or a list of distinct seeds such as [0, 1, 2]",
-    "vary": 'should be a list of fields, such as ["model.input_attention"]',
+    "tuning_seeds": "should be a number of seeds from 1 to 1000, or a list of distinct seeds such as [1000000, 1000001]",
+    "budgets": "should be a number of budgets from 2 to 30, or a list of token counts below training.tokens",
+    "vary": 'should be a list of fields, such as ["model.input_attention"], or a table from field to levels',
     "hold": 'should be a list of quantities, such as ["parameters", "train_flops: 5%"]',
     "arm": 'should be a table of arms, such as [arm.gpt] followed by model.input_attention = "causal"',
     "claim": "should be a list of claims, each below a line [[claim]]",

@@ -1,8 +1,9 @@
-"""The section `[training]` of a study: one optimizer and one schedule for every arm."""
+"""The section `[training]` of a study: one optimizer and one schedule for every arm, and fields that are tuned for each."""
 
-from typing import Annotated, Literal
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag, create_model, model_validator
 
 from paribus.study.section import Count, Section
 
@@ -12,6 +13,9 @@ class Training(Section):
 
     tokens: Count = 2_000_000
     """Tokens read per trial, input and target together."""
+    budgets: Annotated[int, Field(ge=2, le=30)] | Annotated[list[Count], Field(min_length=1)] | None = None
+    """Smaller budgets that each run serves too, by branches that end early: a number n (n budgets, each twice the one before, the
+    last being `tokens`), or token counts below `tokens`, which is always the last. Six or more tell a trend."""
     batch: Count = 8
     """Windows per step."""
     learning_rate: PositiveFloat = 2e-3
@@ -42,8 +46,102 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _schedule(self) -> "Training":
-        if self.warmup + self.decay > 1:
+        warmup, decay = (max(values_of(getattr(self, name))) for name in ("warmup", "decay"))
+        if warmup + decay > 1:
             raise ValueError(
-                f"warmup = {self.warmup:g}: with decay = {self.decay:g} more than the whole run; use at most 1 together"
+                f"warmup = {warmup:g}: with decay = {decay:g} more than the whole run; use at most 1 together"
             )
         return self
+
+    @model_validator(mode="after")
+    def _increasing(self) -> "Training":
+        budgets = self.budgets if isinstance(self.budgets, list) else []
+        if any(later <= before for before, later in pairwise(budgets)):
+            raise ValueError(f"budgets = {budgets}: should increase, each more than the one before")
+        if budgets and budgets[-1] >= self.tokens:
+            raise ValueError(
+                f"budgets = {budgets}: should be below tokens = {self.tokens}, which is always the last; leave out "
+                f"{budgets[-1]}, or train on more tokens"
+            )
+        return self
+
+
+TUNABLE = ("learning_rate", "warmup", "decay", "weight_decay", "beta1", "beta2", "clip", "batch")
+"""The fields that decide how well an arm learns, so that each arm may have a value of its own."""
+
+LEAST_VALUES = 3
+"""A best value is told from an edge only where there is something on either side of it."""
+
+_NOT_TUNED = {
+    "tokens": "more tokens are always better: give one number, or training.budgets for several",
+    **dict.fromkeys(
+        ("device", "dtype", "compile", "attention", "threads"), "all trials of a study run alike: give one"
+    ),
+}
+
+
+def values_of(value: Any) -> list[Any]:
+    """The values of a field that may be a list."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _worth_tuning(values: list[Any]) -> list[Any]:
+    if len(values) < LEAST_VALUES:
+        count = ("no value", "one value", "two values")[len(values)]
+        raise ValueError(
+            f"a list is tuned, and {count} cannot be: give {LEAST_VALUES} or more, or one without brackets"
+        )
+    if repeated := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"{repeated[0]:g} is there twice; leave one out")
+    return values
+
+
+class _Asked(Training):
+    """`[training]` as a study asks for it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_is_learned_by(cls, tables: Any) -> Any:
+        for name, reason in _NOT_TUNED.items() if isinstance(tables, dict) else ():
+            if isinstance(tables.get(name), list):
+                raise ValueError(f"{name} = {tables[name]}: cannot be tuned: {reason}")
+        return tables
+
+    @property
+    def grid(self) -> dict[str, list[Any]]:
+        """The fields that are lists, with their section, and the values of each in ascending order."""
+        asked = {name: getattr(self, name) for name in TUNABLE}
+        return {f"training.{name}": sorted(values) for name, values in asked.items() if isinstance(values, list)}
+
+    @property
+    def plain(self) -> Training:
+        """The section with the middle value of each list: what arms have before they are tuned."""
+        middle = {field.partition(".")[2]: values[(len(values) - 1) // 2] for field, values in self.grid.items()}
+        return Training.model_validate({**self.model_dump(), **middle})
+
+
+def crossing(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the values of a grid, the last field changing fastest."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def _or_list(name: str) -> tuple[Any, Any]:
+    """The type of a tunable field and its default: a value, or a list of such values."""
+    field = Training.model_fields[name]
+    value: Any = Annotated[field.annotation, *field.metadata]
+    shape = Field(json_schema_extra={"minItems": LEAST_VALUES, "uniqueItems": True})
+    grid: Any = Annotated[list[value], AfterValidator(_worth_tuning), shape]
+    either = Annotated[
+        Annotated[value, Tag("value")] | Annotated[grid, Tag("list")],
+        Discriminator(lambda given: "list" if isinstance(given, list) else "value"),
+    ]
+    text = f"{field.description}\nA list is tuned: each arm gets its own best of them."
+    return either, Field(default=field.default, description=text)
+
+
+if TYPE_CHECKING:
+    AskedTraining = _Asked
+else:
+    AskedTraining = create_model(
+        "Training", __base__=_Asked, __doc__=_Asked.__doc__, **{name: _or_list(name) for name in TUNABLE}
+    )

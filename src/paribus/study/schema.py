@@ -4,6 +4,7 @@ from typing import Any
 
 from paribus.study import spec
 from paribus.study.fields import QUANTITIES, SECTIONS, variable_fields, why_fixed
+from paribus.study.recipe import Training
 
 
 def study_schema() -> dict[str, Any]:
@@ -18,7 +19,8 @@ def study_schema() -> dict[str, Any]:
         _items(section["vary"])["items"] = field
         _items(section["hold"])["items"] = quantity
     claim["repeat_under"]["propertyNames"] = field
-    properties["seeds"]["anyOf"][1]["uniqueItems"] = True
+    for name in ("seeds", "tuning_seeds"):
+        properties[name]["anyOf"][1]["uniqueItems"] = True
     properties["arm"]["additionalProperties"] = _arm(definitions)
     extends = {
         "type": "string",
@@ -44,8 +46,9 @@ def _items(field: dict[str, Any]) -> dict[str, Any]:
 def _arm(definitions: dict[str, Any]) -> dict[str, Any]:
     """An arm: the sections again, without defaults and without what arms may not set."""
     sections = {}
+    scalars = definitions | {"Training": Training.model_json_schema()}
     for section in SECTIONS:
-        whole = definitions[section.capitalize()]
+        whole = scalars[section.capitalize()]
         fields = {
             name: {key: value for key, value in field.items() if key != "default"}
             for name, field in whole["properties"].items()

@@ -13,10 +13,12 @@ from paribus.study.architecture import Model
 from paribus.study.measuring import Evaluation
 from paribus.study.objective import SHORTEST, Objective
 from paribus.study.parity import AskedMatching
-from paribus.study.recipe import Training
+from paribus.study.recipe import AskedTraining, Training
 from paribus.study.section import Section, Text
 from paribus.study.text import Data
 from paribus.study.workload import AskedWorkload, Workload
+
+FIRST_TUNING_SEED = 1_000_000
 
 Quantity = Literal[
     "parameters", "total_parameters", "train_flops", "serve_flops", "kv_bytes", "seen_tokens", "loss_tokens"
@@ -143,6 +145,9 @@ class Claim(Section):
     `{"model.init" = ["normal_0.02"]}`."""
 
 
+Seeds = Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
 class Study(Section):
     """A question, a base, arms that override it, and claims about them."""
 
@@ -158,7 +163,7 @@ class Study(Section):
     match: list[AskedMatching] = []
     """Matchings, such as `["parameters", "train_flops"]`: under each the claims are trained and judged again, with arms solved to
     be equal in that. A table says more, such as `{quantity = "parameters", knob = "layers"}`."""
-    seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 3
+    seeds: Seeds = 3
     """How many seeds each arm is trained with, or the seeds themselves."""
     stopping: Literal["fixed", "group_sequential", "any_time"] = "fixed"
     """When seeds stop being added: after `seeds`, or once all claims are decided, at looks up to `max_seeds` or at any time."""
@@ -166,10 +171,15 @@ class Study(Section):
     """Most seeds under `group_sequential` (20 by default) and `any_time` (no maximum by default)."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Simultaneous confidence of all intervals of the study together."""
+    tuning_seeds: Seeds = 2
+    """How many seeds, or which, choose between the values of a list in `[training]`; they serve in no verdict, so numbers are 1000 or
+    more, by default from 1000000 on."""
+    common_values: bool = True
+    """Whether claims are also judged with all arms at each value of such lists."""
     data: Data = Data()
     objective: Objective = Objective()
     model: Model = Model()
-    training: Training = Training()
+    training: AskedTraining = AskedTraining()
     evaluation: Evaluation = Evaluation()
     workload: AskedWorkload = Workload()
     """How the arms would be used: `"one_shot"`, `"chat"` or `"retrieval"`, or a table."""
@@ -178,7 +188,7 @@ class Study(Section):
     claim: list[Claim] = []
     """Statements to be judged."""
 
-    @field_validator("seeds")
+    @field_validator("seeds", "tuning_seeds")
     @classmethod
     def _distinct(cls, seeds: int | list[int]) -> int | list[int]:
         if isinstance(seeds, list) and (repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1})):
@@ -191,3 +201,9 @@ class Study(Section):
     def seed_list(self) -> list[int]:
         """The seeds themselves: 0 to n - 1 where only a number was given."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    @property
+    def tuning_seed_list(self) -> list[int]:
+        """The seeds that choose between values: far from all that verdicts come from."""
+        asked = self.tuning_seeds
+        return [FIRST_TUNING_SEED + number for number in range(asked)] if isinstance(asked, int) else list(asked)
