@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from paribus.report import trail
 from paribus.report.parts import Part, PartFunction
 from paribus.report.reading import StudyRecord
 
@@ -9,7 +10,7 @@ PARTS: Mapping[str, tuple[PartFunction, ...]] = {
     "effects": (),  # matchings, sensitivity to tuned values
     "learning": (),  # budgets and predictions
     "lengths": (),  # sizes and frontiers, crossings
-    "trials": (),  # ledger, trail
+    "trials": (trail.part,),  # ledger, trail
 }
 
 

@@ -4,6 +4,7 @@ Whatever a killed, running or diverged study left behind is read as far as it go
 unfinished, a claim without a verdict is not judged yet. Only the study and its plan must be there.
 """
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Trial:
     result: Json = field(default_factory=dict)
     """`result.json` as it is: tokens, parameters, hashes, seconds, speed, memory."""
     runtime: Json = field(default_factory=dict)
+    sessions: tuple[Json, ...] = ()
+    """Each time it was begun or resumed, as `sessions.json` has them."""
 
     @property
     def hashes(self) -> Json:
@@ -153,6 +156,10 @@ class StudyRecord:
     """`plan.json` as it is."""
     verdicts: Json = field(default_factory=dict)
     """`verdicts.json` as it is; empty before anything was judged."""
+    manifest: Json = field(default_factory=dict)
+    """`manifest.json`; empty where there is none, or where it lists other files than the plan and verdicts that are here."""
+    set_aside: Json = field(default_factory=dict)
+    """What was left of trials that were half deleted and trained again, and what was missing."""
 
     @property
     def base_arms(self) -> tuple[Arm, ...]:
@@ -221,12 +228,26 @@ def read_study(directory: Path) -> StudyRecord:
             test_weights=weights_of(windows),
             plan=plan,
             verdicts=verdicts,
+            manifest=_manifest(directory),
+            set_aside=_object(directory / "set_aside.json").get("trials") or {},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
             f"{directory}: study.json, plan.json or a result does not follow docs/directory.md "
             f"({type(error).__name__}: {error}); run the study again with this version"
         ) from error
+
+
+def _manifest(directory: Path) -> Json:
+    """The manifest, if it is of the plan and the verdicts that lie here; while a study goes on it is of an earlier state."""
+    manifest = _object(directory / "manifest.json")
+    listed = manifest.get("files") or {}
+    for name in ("plan.json", "verdicts.json"):
+        path = directory / name
+        known = (listed.get(name) or {}).get("sha256")
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != known:
+            return {}
+    return manifest
 
 
 def _object(path: Path) -> Json:
@@ -300,6 +321,7 @@ def _trial(folder: Path, identity: str, arm: str, seed: int, windows: Arrays) ->
         ),
         result=result,
         runtime=_object(folder / "trial.json").get("runtime") or {},
+        sessions=tuple(_object(folder / "sessions.json").get("sessions") or ()),
     )
 
 
