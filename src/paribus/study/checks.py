@@ -9,20 +9,26 @@ from pydantic import ValidationError
 from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.arms import base_config, differences, resolve, used_value
+from paribus.study.crossed import Crossed
 from paribus.study.fields import config_fields, flatten, study_fields, variable_fields, why_fixed
 from paribus.study.holds import read_hold
 from paribus.study.problems import Path, Problem, did_you_mean, from_pydantic, listed, shown
 from paribus.study.sharing import sharing_problems
+from paribus.study.tuned_fields import tuning_problems
 
 _LONGEST_NAME = 100
 
 
-def check_study(study: spec.Study, source: str | Callable[[Path], str] = "study") -> None:
+def check_study(
+    study: spec.Study, source: str | Callable[[Path], str] = "study", written: Crossed | None = None
+) -> None:
     """Check everything about a study that its types do not say.
 
-    `source` names where the study was read, for the whole of it or per key. Raises StudyError with one line.
+    `source` names where the study was read, for the whole of it or per key; `written` is how its crossing was written, where
+    it was. Raises StudyError with one line.
     """
-    raise_first(list(_problems(study)), source)
+    problems = list(_problems(study))
+    raise_first(written.of_levels(problems) if written else problems, source)
 
 
 def raise_first(problems: Sequence[Problem], source: str | Callable[[Path], str]) -> None:
@@ -36,6 +42,7 @@ def raise_first(problems: Sequence[Problem], source: str | Callable[[Path], str]
 
 
 def _problems(study: spec.Study) -> Iterator[Problem]:
+    yield from tuning_problems(study)
     yield from _vary(study.vary, ("vary",), variable_fields())
     yield from _hold(study.hold, ("hold",))
     configs: dict[str, spec.Config] = {}

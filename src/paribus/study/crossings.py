@@ -142,7 +142,9 @@ def design(arms: Sequence[tuple[str, spec.Config]], order: Sequence[str] = ()) -
     for field in fields:
         together.setdefault(tuple(levels[field]), []).append(field)
     factors = tuple(
-        Factor(tuple(group), tuple(" with ".join(each) for each in zip(*(words[field] for field in group), strict=True)))
+        Factor(
+            tuple(group), tuple(" with ".join(each) for each in zip(*(words[field] for field in group), strict=True))
+        )
         for group in together.values()
     )
     cells: dict[Cell, str] = {}

@@ -61,7 +61,7 @@ def pinned(rule: str, folder: Path) -> str:
 
 
 def with_rules(tables: Mapping[str, Any], change: Callable[[str, tuple[str | int, ...]], str]) -> dict[str, Any]:
-    """A study's tables with each visibility rule, of base, arms and repetitions, as `change` of the rule and its path makes it.
+    """A study's tables with each visibility rule, wherever one may stand, as `change` of the rule and its path makes it.
 
     What is not shaped as a study should be is left to whoever checks that.
     """
@@ -87,8 +87,11 @@ def _copied(value: Any) -> Any:
 def _places(tables: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, tuple[str | int, ...]]]:
     """Every table that sets `model.input_attention`, the key under which it does, and its path."""
     section, _, name = _FIELD.partition(".")
-    arms, claims = tables.get("arm"), tables.get("claim")
-    holders: list[tuple[Any, tuple[str | int, ...]]] = [(tables, ())]
+    arms, claims, left_out = tables.get("arm"), tables.get("claim"), tables.get("leave_out")
+    holders: list[tuple[Any, tuple[str | int, ...]]] = [(tables, ()), (tables.get("vary"), ("vary",))]
+    holders += (
+        [(cell, ("leave_out", number)) for number, cell in enumerate(left_out)] if isinstance(left_out, list) else []
+    )
     holders += [(arm, ("arm", key)) for key, arm in arms.items()] if isinstance(arms, dict) else []
     if isinstance(claims, list):
         holders += [

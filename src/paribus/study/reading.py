@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.checks import check_study, raise_first
+from paribus.study.crossed import crossed
 from paribus.study.fields import nearest
 from paribus.study.own_rules import beside, pinned, with_rules
 from paribus.study.problems import Path as KeyPath
@@ -51,19 +52,24 @@ def study_from(tables: Mapping[str, Any], source: str = "study") -> spec.Study:
 
 
 def _checked(tables: Mapping[str, Any], origin: Callable[[KeyPath], str], folder: Path) -> spec.Study:
+    written = crossed(tables)
+    raise_first(written.problems, origin)
+
     def pin(rule: str, path: KeyPath) -> str:
         try:
             return pinned(rule, folder)
         except StudyError as error:
+            if path[:1] == ("arm",) and path[1] in written.cells:
+                path = ("vary", "model.input_attention")
             raise StudyError(f"{printable(origin(path))}: {dotted(path)} = {shown(rule)}: {error}") from error
 
-    tables = with_rules(tables, pin)
+    tables = with_rules(written.tables, pin)
     try:
         study = spec.Study.model_validate(tables)
     except ValidationError as error:
         raise_first(from_pydantic(error, tables), origin)
         raise
-    check_study(study, origin)
+    check_study(study, origin, written)
     return study
 
 

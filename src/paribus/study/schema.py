@@ -27,13 +27,40 @@ def study_schema() -> dict[str, Any]:
         "minLength": 1,
         "description": "A built-in study or a TOML file to build on: tables merge, everything else is replaced.",
     }
-    required = schema.pop("required")
+    required, base = schema.pop("required"), properties["vary"]
+    description = base.pop("description")
+    properties["vary"] = {"anyOf": [base, _crossing(field)], "description": description}
+    leave_out = {
+        "type": "array",
+        "items": {"type": "object", "minProperties": 1},
+        "description": "Where vary is a table: cells without an arm, each a table from field to level, such as "
+        '{"model.position" = "none"}; every cell with all of these levels is left out.',
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "title": "A paribus study",
-        "properties": {"extends": extends, **properties},
-        "anyOf": [{"required": required}, {"required": ["extends"]}],
+        "properties": {"extends": extends, **properties, "leave_out": leave_out},
+        "anyOf": [
+            {"required": required},
+            {"required": ["extends"]},
+            {
+                "required": [key for key in required if key != "arm"],
+                "properties": {"vary": {"type": "object"}, "arm": False},
+            },
+        ],
+    }
+
+
+def _crossing(field: dict[str, Any]) -> dict[str, Any]:
+    """`vary` as a table from field to levels; a section may be a table of its own."""
+    levels = {"type": "array", "minItems": 2, "uniqueItems": True}
+    names = [*field["enum"], *(section for section in SECTIONS if section not in ("data", "evaluation"))]
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"enum": names},
+        "additionalProperties": {"anyOf": [levels, {"type": "object", "additionalProperties": levels}]},
     }
 
 

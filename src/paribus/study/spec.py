@@ -156,7 +156,9 @@ class Study(Section):
     about: str = ""
     """A paragraph of background for the report."""
     vary: list[str]
-    """Fields in which arms may differ, such as `model.input_attention`; nothing else may."""
+    """Fields in which arms may differ, such as `model.input_attention`; nothing else may. Or a table from field to levels,
+    `{"model.input_attention" = ["causal", "bidirectional"], "model.position" = ["rope", "none"]}`: then the arms are the full
+    crossing, named by their levels (`causal + rope`), the first levels being the reference; `leave_out` takes cells out of it."""
     hold: list[str] = ["seen_tokens", "loss_tokens"]
     """Quantities that the two arms of a claim must share: parameters, total_parameters, train_flops, seen_tokens,
     loss_tokens, and serve_flops and kv_bytes of the workload; `"train_flops: 5%"` allows a tolerance."""
@@ -184,7 +186,7 @@ class Study(Section):
     workload: AskedWorkload = Workload()
     """How the arms would be used: `"one_shot"`, `"chat"` or `"retrieval"`, or a table."""
     arm: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Named overrides of the base."""
+    """Named overrides of the base; not where `vary` gives the levels."""
     claim: list[Claim] = []
     """Statements to be judged."""
 
