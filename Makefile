@@ -1,4 +1,5 @@
 # `make demo`: environment, install, the built-in study, its report. `make test`: environment, install, lint, types, tests.
+# Tests run side by side, a process for each core, at most 8, with one thread each.
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf) choose the torch build.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,4 +22,4 @@ test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup

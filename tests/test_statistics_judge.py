@@ -187,9 +187,9 @@ def test_ten_arms_of_ten_seeds_and_4096_windows_are_judged_within_five_seconds()
     claims = [
         claim(arm, metric=metric, margin=0.001) for arm in gains for metric in ("nats_per_token", "bits_per_byte")
     ]
-    start = time.perf_counter()
+    start = time.process_time()  # other tests run beside this one
     found = judge(claims, trials, test, 0.95)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert found["contrasts"] == 18
 
 
