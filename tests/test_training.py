@@ -12,19 +12,21 @@ from paribus.study.recipe import Training
 from paribus.study.spec import Config
 from paribus.training import checkpoint
 from paribus.training.runtime import attention_backend, can_compile, fastest_dtype, has_bfloat16, product_rate, resolve
-from paribus.training.schedule import learning_rate
+from paribus.training.schedule import Schedule
 from settings import small_model, start, tokens
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
     training = Training(learning_rate=1.0, warmup=0.1, decay=0.2)
-    rates = [learning_rate(training, step, 100) for step in range(100)]
+    rates = [Schedule.of_run(training, 100).rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[:10] == sorted(rates[:10])
     assert set(rates[10:80]) == {1.0}
     assert rates[80:] == sorted(rates[80:], reverse=True)
     assert 0 < rates[-1] < 0.06
-    assert all(learning_rate(Training(warmup=0, decay=0), step, 3) == Training().learning_rate for step in range(3))
+    assert all(
+        Schedule.of_run(Training(warmup=0, decay=0), 3).rate(step) == Training().learning_rate for step in range(3)
+    )
 
 
 def test_bfloat16_is_chosen_only_where_it_is_there_and_faster() -> None:

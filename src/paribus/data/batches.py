@@ -237,19 +237,13 @@ class TrainingBatches:
         """Steps that read `tokens`, on average; empty positions after a document that is shorter than its window count."""
         return max(1, math.ceil(tokens / round(self._plan.tokens, 6)))
 
-    def data_plan(self, steps: int) -> dict[str, Any]:
-        """What a run of `steps` will read, exactly, before anything is spent.
-
-        `seen_tokens` (input and target, padding excluded), `loss_tokens`, `pairs` ({(S, T, P): how many have so many tokens of
-        input and of target fed, padding excluded, and so many input positions that predict something}),
-        `documents_left_out`, and `data_order`: the chained `batch_hash` of the first `data_order_steps` batches (all, up to
-        10,000 steps and 17 M tokens).
-        """
+    def counted(self, first: int, last: int) -> tuple[int, int, Counter[tuple[int, int, int]]]:
+        """Of steps `first` to `last` - 1: `seen_tokens`, `loss_tokens` and `pairs`, as `data_plan` has them."""
         seen = loss = 0
         counts: Counter[tuple[int, int, int]] = Counter()
         at_once = max(1, _DRAWN_AT_ONCE // self.batch)
-        for first in range(0, steps, at_once):
-            inputs, targets, predicting = self._plan.lengths(np.arange(first, min(steps, first + at_once)))
+        for begin in range(first, last, at_once):
+            inputs, targets, predicting = self._plan.lengths(np.arange(begin, min(last, begin + at_once)))
             if self._on_all:
                 predicting = np.maximum(0, inputs - 1)
             seen += int(inputs.sum() + targets.sum())
@@ -258,6 +252,17 @@ class TrainingBatches:
             rows, times = np.unique(lengths, axis=1, return_counts=True)
             for S, T, P, number in zip(*rows.tolist(), times.tolist(), strict=True):
                 counts[S, T, P] += number
+        return seen, loss, counts
+
+    def data_plan(self, steps: int) -> dict[str, Any]:
+        """What a run of `steps` will read, exactly, before anything is spent.
+
+        `seen_tokens` (input and target, padding excluded), `loss_tokens`, `pairs` ({(S, T, P): how many have so many tokens of
+        input and of target fed, padding excluded, and so many input positions that predict something}),
+        `documents_left_out`, and `data_order`: the chained `batch_hash` of the first `data_order_steps` batches (all, up to
+        10,000 steps and 17 M tokens).
+        """
+        seen, loss, counts = self.counted(0, steps)
         hashed = min(steps, HASHED_STEPS, max(1, HASHED_TOKENS // (self.batch * self._window)))
         order = ""
         for step in range(hashed):

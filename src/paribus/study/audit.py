@@ -73,10 +73,14 @@ class _Counter(Quantities):
         """FLOPs, tokens, and hashes of the data order and of the start, as a whole and of the `common` parameters."""
         read, flops = self.read(config, seed), self.training(config, seed)
         kept = ("seen_tokens", "loss_tokens", "documents_left_out", "data_order", "data_order_steps")
+        branches = self.branches(config, seed)
         return {
             "train_flops": flops.exact,
             "train_flops_executed": flops.executed,
             **{name: read[name] for name in kept},
+            "branches": branches,
+            "branch_tokens": sum(branch["branch_tokens"] for branch in branches),
+            "branch_flops": sum(branch["branch_flops"] for branch in branches),
             "init": self._hash(parameter_shapes(config.model, self.interface(config)), seed, config),
             "common_init": self.common_start(config, seed, common),
         }
@@ -259,6 +263,20 @@ def _mismatches(arm: Mapping[str, Any], seed: int, record: Mapping[str, Any]) ->
     for name in names:
         if found.get(name) != expected[name]:
             yield f"{name} should be {_number(expected[name])}, but the trainer recorded {_number(found.get(name))}"
+    for branch, counted in zip(record.get("budgets") or [], expected.get("branches") or [], strict=False):
+        yield from _branch_mismatches(branch, counted)
+
+
+def _branch_mismatches(branch: Mapping[str, Any], counted: Mapping[str, Any]) -> Iterator[str]:
+    """What a finished branch read, against what was counted and against what its trunk read."""
+    if not _is_done(branch):
+        return
+    where = f"the branch of {counted['tokens']:,} tokens"
+    for name in ("tokens", "steps", "seen_tokens", "loss_tokens", "branch_tokens"):
+        if branch.get(name) != counted[name]:
+            yield f"{where}: {name} should be {_number(counted[name])}, but the trainer recorded {_number(branch.get(name))}"
+    if branch["trunk_data_order"] not in (None, branch["data_order"]):
+        yield f"{where} read other batches than its trunk did: {branch['data_order']} and {branch['trunk_data_order']}"
 
 
 def _orders(result: Mapping[str, Any], trials: list[Trial], results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

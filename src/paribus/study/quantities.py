@@ -1,5 +1,6 @@
 """What an arm is and costs, counted for any configuration: for the audit, and to solve for arms that are to be equal."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,10 @@ from paribus.models.cost import live_parameters, parameter_counts, serial_path, 
 from paribus.models.interface import Interface, interface_of
 from paribus.models.workload import Served, kept_bytes, serve
 from paribus.study import spec
+from paribus.study.budgets import Branch, branches_of
 from paribus.study.workload import Lengths, Workload
+
+_Counts = tuple[int, int, Counter[tuple[int, int, int]]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Quantities:
         self.corpus, self.workload = corpus, workload
         self._reads: dict[str, dict[str, Any]] = {}
         self._spoken: dict[str, Spoken] = {}
+        self._branches: dict[str, list[tuple[Branch, _Counts, _Counts]]] = {}
 
     def interface(self, config: spec.Config) -> Interface:
         """What data and objective ask of the arm's model."""
@@ -48,6 +53,33 @@ class Quantities:
         for lengths, count in self.read(config, seed)["pairs"].items():
             flops += training_cost(config.model, interface, *lengths) * count
         return flops
+
+    def branches(self, config: spec.Config, seed: int) -> list[dict[str, Any]]:
+        """The branches of a run, ascending (`budgets.branches_of`), as `audit.json` has them. Raises StudyError as that does."""
+        if config.training.budgets is None:
+            return []
+        key = f"{config.objective!r} {config.training!r} {seed}"
+        if key not in self._branches:
+            batches = TrainingBatches(self.corpus, config.data, config.objective, config.training.batch, seed)
+            self._branches[key] = [
+                (branch, batches.counted(0, branch.start), batches.counted(branch.start, branch.steps))
+                for branch in branches_of(config.training, batches.steps)
+            ]
+        interface, found = self.interface(config), []
+        for branch, before, own in self._branches[key]:
+            flops = (training_cost(config.model, interface, *pair) * count for pair, count in own[2].items())
+            found.append(
+                {
+                    "tokens": branch.tokens,
+                    "steps": branch.steps,
+                    "decay_steps": branch.decay,
+                    "seen_tokens": before[0] + own[0],
+                    "loss_tokens": before[1] + own[1],
+                    "branch_tokens": own[0],
+                    "branch_flops": sum(each.exact for each in flops),
+                }
+            )
+        return found
 
     def lengths(self, config: spec.Config) -> Lengths:
         """The workload in tokens."""

@@ -22,7 +22,7 @@ from paribus.study.stopping import at_look, looks
 from paribus.trail.checks import CLOSE, Check, check, differences, same, shortened
 from paribus.trail.evidence import Evidence
 from paribus.trail.machine import Json, described, reasons
-from paribus.training.schedule import learning_rate
+from paribus.training.schedule import Schedule
 
 RUNTIME = ("device", "dtype", "compile", "threads", "attention")
 
@@ -126,10 +126,11 @@ def _of_trial(evidence: Evidence, trial: Trial) -> Iterator[str]:
     if [row["step"] for row in rows] != list(range(1, len(rows) + 1)):
         yield "the steps in metrics.jsonl do not count up"
         return
+    schedule = Schedule.of_run(config.training, len(rows))
     for row in rows:
         if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])):
             yield f"step {row['step']} in metrics.jsonl is not a number"
-        rate = learning_rate(config.training, row["step"] - 1, len(rows))
+        rate = schedule.rate(row["step"] - 1)
         if result["status"] == "done" and row["learning_rate"] != rate:
             yield f"step {row['step']} in metrics.jsonl has the learning rate {row['learning_rate']:g} and should have {rate:g}"
             break

@@ -38,6 +38,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
             parameter.copy_(file.get_tensor(f"model.{name}"))
             if optimizer is not None:
                 state = {m: file.get_tensor(f"{m}.{name}") for m in MOMENTS if f"{m}.{name}" in names}
+                optimizer.state.pop(parameter, None)
                 if state:
                     # fused AdamW keeps its step counter beside the parameter
                     optimizer.state[parameter] = {m: value.to(parameter.device) for m, value in state.items()}

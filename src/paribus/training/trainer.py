@@ -27,10 +27,11 @@ from paribus.models.interface import interface_of
 from paribus.models.layers import Layer
 from paribus.models.loss import chunk_loss, summed_loss
 from paribus.models.transformer import Transformer
+from paribus.study.budgets import Branch, branches_of
 from paribus.study.spec import Config
 from paribus.training import checkpoint
 from paribus.training.runtime import Runtime
-from paribus.training.schedule import learning_rate
+from paribus.training.schedule import Schedule
 
 DIVERGED_FACTOR = 2.0
 """A loss of this many times that of a uniform guess means divergence."""
@@ -68,7 +69,9 @@ class Trainer:
         self.config, self.runtime = config, runtime
         training = config.training
         self.batches = TrainingBatches(corpus, config.data, config.objective, training.batch, seed)
-        self.steps = self.batches.steps(training.tokens)
+        self.run_schedule = Schedule.of_run(training, self.batches.steps(training.tokens))
+        self.schedule = self.run_schedule
+        self.branches = branches_of(training, self.batches.steps)
         interface = interface_of(config, corpus.vocabulary)
         self.model = Transformer(config.model, interface).to(runtime.device)
         start_of(config.model, interface).set(self.model, seed)
@@ -91,6 +94,15 @@ class Trainer:
         self._hopeless = DIVERGED_FACTOR * math.log(corpus.vocabulary)
 
     @property
+    def steps(self) -> int:
+        """Steps of the run; on a branch, the step where that ends."""
+        return self.schedule.steps
+
+    def follow(self, branch: Branch | None) -> None:
+        """Let the rate of all further steps be a branch's, or the run's own again."""
+        self.schedule = self.run_schedule if branch is None else self.run_schedule.of_branch(branch)
+
+    @property
     def done(self) -> bool:
         """Whether the budget is spent."""
         return self.step_index >= self.steps
@@ -108,7 +120,7 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             shown = f"{value:.4g} nats" if math.isfinite(value) and math.isfinite(size) else "not a number"
             raise Diverged(f"diverged at step {index} of {self.steps}: the loss is {shown}")
-        rate = learning_rate(training, index, self.steps)
+        rate = self.schedule.rate(index)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
