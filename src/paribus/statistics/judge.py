@@ -189,7 +189,7 @@ def _nothing() -> dict[str, Any]:
 def _pairs(claim: Mapping[str, Any], scores: Scores, declared: Sequence[int]) -> tuple[list[int], list[str]]:
     """The seeds that both arms have, and a sentence for each arm that lacks some."""
     bad = {
-        arm: [seed for seed in declared if not _ended_well(scores.get(arm, {}).get(seed))]
+        arm: [seed for seed in declared if not ended_well(scores.get(arm, {}).get(seed))]
         for arm in (claim["arm"], claim["against"])
     }
     notes = [
@@ -202,7 +202,8 @@ def _pairs(claim: Mapping[str, Any], scores: Scores, declared: Sequence[int]) ->
     return [seed for seed in declared if not any(seed in seeds for seeds in bad.values())], notes
 
 
-def _ended_well(columns: Columns | None) -> bool:
+def ended_well(columns: Columns | None) -> bool:
+    """Whether a trial has scores, and all its losses are finite; None is a trial that has none."""
     return columns is not None and bool(np.isfinite(columns["nats"]).all())
 
 
