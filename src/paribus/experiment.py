@@ -19,11 +19,13 @@ from paribus.errors import AuditError, UserError
 from paribus.models.soundness import check_rules
 from paribus.report.build import build_report
 from paribus.report.visibility import own_squares
+from paribus.statistics.crossings import asked, crossing_effects
 from paribus.statistics.judge import judge
 from paribus.statistics.matchings import combined
 from paribus.statistics.sequential import Stopping
 from paribus.study import spec
 from paribus.study.audit import audit, complaints, recorded
+from paribus.study.crossings import designs
 from paribus.study.matching import matched_plan
 from paribus.study.plan import Plan, build_plan
 from paribus.study.stopping import at_look, looks, looks_of
@@ -199,7 +201,12 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
             scores[trial.arm][trial.seed] = load_file(out / "trials" / trial.id / "test_losses.safetensors")
     windows = load_file(out / "test_windows.safetensors")
     claims = [claim.model_dump(mode="json") for claim in plan.claims]
-    verdicts = judge(claims, scores, windows, confidence, plan.seeds, _stopping(out, len(plan.seeds)))
+    stopping = _stopping(out, len(plan.seeds))
+    verdicts = judge(claims, scores, windows, confidence, plan.seeds, stopping)
+    if crossed := designs(plan, files.read_json(out / "study.json")["vary"]):
+        verdicts["crossings"] = crossing_effects(
+            crossed, asked(claims), scores, windows, confidence, plan.seeds, stopping
+        )
     matchings = combined(claims, verdicts["claims"])
     return {**verdicts, "matchings": matchings} if matchings else verdicts
 

@@ -116,7 +116,10 @@ def crossing_effects(
     stopping = stopping or Stopping("fixed", (len(seeds),))
     found = {under: [(part, list(effects(part))) for part in each.complete] for under, each in designs}
     distinct = {
-        (under, tuple(sorted(effect.weights.items()))) for under, parts in found.items() for _, each in parts for effect in each
+        (under, tuple(sorted(effect.weights.items())))
+        for under, parts in found.items()
+        for _, each in parts
+        for effect in each
     }
     level = stopping.level(simultaneous_level(confidence, len(distinct)))
     bench = _Bench(question, scores, windows, level, seeds, stopping.rule == "any_time")
@@ -175,7 +178,9 @@ def _effect(design: Design, effect: Effect, bench: _Bench) -> dict[str, Any]:
         "factors": [design.factors[factor].name for factor in effect.levels],
         "levels": [design.factors[factor].levels[level] for factor, (level, _) in effect.levels.items()],
         "against": [design.factors[factor].levels[level] for factor, (_, level) in effect.levels.items()],
-        "at": {design.factors[factor].name: design.factors[factor].levels[level] for factor, level in effect.at.items()},
+        "at": {
+            design.factors[factor].name: design.factors[factor].levels[level] for factor, level in effect.at.items()
+        },
         "weights": {arm: float(weight) for arm, weight in weights.items()},
         "seeds": len(seeds),
         "note": " ".join(
@@ -188,7 +193,9 @@ def _effect(design: Design, effect: Effect, bench: _Bench) -> dict[str, Any]:
         return answer | dict.fromkeys(("estimate", "low", "high", "degrees_of_freedom", "sd_seed")) | {"per_seed": []}
     gains, shares = _gains(weights, seeds, bench)
     parts = components(gains, shares)
-    half, freedom = (as_number(value) for value in half_width(parts, bench.level, bench.question.estimand, bench.any_time))
+    half, freedom = (
+        as_number(value) for value in half_width(parts, bench.level, bench.question.estimand, bench.any_time)
+    )
     estimate = float(parts.estimate)
     return answer | {
         "estimate": estimate,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from paribus.study.crossings import JOIN, level_words
 from paribus.study.fields import config_fields, flatten
+from paribus.study.levels import JOIN, level_words
 from paribus.study.problems import Path, Problem, did_you_mean, listed, shown
 
 MOST_ARMS = 256

@@ -5,10 +5,8 @@ Main effects and interactions can be told only where every combination of some l
 largest such parts, also within an incomplete crossing, and `Design.missing` names what is not there.
 """
 
-import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, product
@@ -16,16 +14,14 @@ from typing import Any
 
 from paribus.study import spec
 from paribus.study.arms import differences, used_value
-from paribus.study.fields import config_fields, leaf_name
-from paribus.study.own_rules import rule_name
+from paribus.study.fields import config_fields
+from paribus.study.levels import JOIN, level_words
+from paribus.study.plan import Plan
 
-JOIN = " + "
-"""Between the levels of a cell, as in `causal + rope`."""
 MOST_PARTS = 8
 """Complete parts of one crossing that are analysed, the largest first."""
 MOST_NAMED = 100
 """Missing cells that are named."""
-_LONGEST_WORD = 40
 
 Cell = tuple[int, ...]
 """The level of each factor, by number."""
@@ -153,6 +149,15 @@ def design(arms: Sequence[tuple[str, spec.Config]], order: Sequence[str] = ()) -
     return Design(factors, cells)
 
 
+def designs(plan: Plan, order: Sequence[str]) -> list[tuple[str | None, Design]]:
+    """The design of a plan's arms under its main setting, by the words of that; none where fewer than two fields vary.
+
+    `order` is the study's `vary`. Repetitions and copies for matchings are no cells of it.
+    """
+    found = design([(arm.name, arm.config) for arm in plan.arms if arm.repeats is None], order)
+    return [(None, found)] if found else []
+
+
 def _grids(cells: frozenset[Cell]) -> set[tuple[frozenset[int], ...]]:
     """The products of level sets, none empty, that lie within `cells` and within no larger such product."""
     if not next(iter(cells)):
@@ -178,51 +183,6 @@ def _intersections(sets: frozenset[frozenset[Cell]]) -> set[frozenset[Cell]]:
 
 def _within(grid: tuple[frozenset[int], ...], other: tuple[frozenset[int], ...]) -> bool:
     return all(own <= outer for own, outer in zip(grid, other, strict=True))
-
-
-def level_words(levels: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
-    """Each field's levels in words, of which no two are the same: `causal`, `rope`, `layers 4`, `rules.py:mine`.
-
-    A number or a truth value is said with its field, and so is a word that two fields have. What is too long for a name is
-    numbered: `input_attention #2`.
-    """
-    plain = {field: [_word(value) for value in values] for field, values in levels.items()}
-    shared = Counter(word for words in plain.values() for word in set(words))
-    found = {}
-    for field, words in plain.items():
-        leaf, repeated = leaf_name(field), Counter(words)
-        tell = any(shared[word] > 1 for word in words) or not all(map(_is_text, levels[field]))
-        found[field] = [
-            f"{leaf} #{number}"
-            if repeated[word] > 1 or len(word) > _LONGEST_WORD or not word.isprintable() or JOIN in word
-            else f"{leaf} {word}"
-            if tell
-            else word
-            for number, word in enumerate(words, 1)
-        ]
-    return found
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
-
-
-def _word(value: Any) -> str:
-    match value:
-        case str():
-            return rule_name(value)
-        case None:
-            return "unset"
-        case bool():
-            return str(value).lower()
-        case int():
-            return str(value)
-        case float():
-            return f"{value:g}"
-        case list() if not any(isinstance(item, list | Mapping) for item in value):
-            return ",".join(_word(item) for item in value)
-        case _:
-            return json.dumps(value, default=str)
 
 
 def incomplete(found: Design) -> Iterator[str]:
