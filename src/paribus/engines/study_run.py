@@ -20,7 +20,8 @@ from paribus.engines.trial import Event, Job, evaluation_batches
 from paribus.engines.trial_state import HALF, state_of, states_of, windows_of
 from paribus.errors import UserError
 from paribus.study.audit import common_names, recorded
-from paribus.study.plan import Plan, Trial
+from paribus.study.plan import Plan
+from paribus.study.trials import Trial
 from paribus.training.runtime import Runtime, resolve
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from paribus import files
-from paribus.study.plan import Plan, Trial
+from paribus.study.plan import Plan
+from paribus.study.trials import Trial
 from paribus.training.checkpoint import STATE
 
 Kind = Literal["planned", "resumable", "done", "diverged", "half"]

@@ -19,9 +19,10 @@ from paribus.study import spec
 from paribus.study.arms import consequences, differences, used_value
 from paribus.study.holds import Hold, distance, read_holds
 from paribus.study.parity import SEEDS_TOGETHER
-from paribus.study.plan import Arm, Plan, PlannedClaim, Trial
+from paribus.study.plan import Arm, Plan, PlannedClaim
 from paribus.study.problems import shown
 from paribus.study.quantities import Quantities
+from paribus.study.trials import Trial
 from paribus.study.workload import Workload
 
 # Fields that decide which batches are read: where a claim declares one of them, its arms may read other batches.
@@ -152,7 +153,9 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
     """One claim's contrast: which fields differ, whether they may, and whether what must be equal is."""
     pair = [claim.arm, claim.against]
     one, other = (plan.arm(name).config for name in pair)
-    varies = differences(one, other)
+    apart = differences(one, other)
+    tuned = [field for field in apart if plan.tuning and field in plan.tuning.fields]
+    varies = [field for field in apart if field not in tuned]
     undeclared = [field for field in varies if field not in claim.vary]
     together = plan.seeds[:SEEDS_TOGETHER] if claim.matching else []
     holds = [_held(hold, arms[claim.arm], arms[claim.against], together) for hold in read_holds(claim.hold)]
@@ -169,6 +172,7 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
         "matching": claim.matching,
         "knob": claim.knob,
         "varies": varies,
+        "tuned": tuned,
         "follows": consequences(one, other),
         "undeclared": undeclared,
         "holds": holds,
@@ -201,7 +205,7 @@ def _faults(claim: Mapping[str, Any]) -> Iterator[str]:
     if not claim["same_start"] and not declared:
         yield f"{where}: {pair} do not start from the same weights in the parameters that they share"
     if not claim["same_data"] and not any(
-        field in _BATCH_FIELDS or field.startswith("objective.") for field in claim["varies"]
+        field in _BATCH_FIELDS or field.startswith("objective.") for field in [*claim["varies"], *claim["tuned"]]
     ):
         yield f"{where}: {pair} do not read the same batches in the same order"
 

@@ -13,6 +13,7 @@ from paribus.study.crossed import Crossed
 from paribus.study.fields import config_fields, flatten, study_fields, variable_fields, why_fixed
 from paribus.study.holds import read_hold
 from paribus.study.problems import Path, Problem, did_you_mean, from_pydantic, listed, shown
+from paribus.study.scale_checks import size_problems
 from paribus.study.sharing import sharing_problems
 from paribus.study.tuned_fields import tuning_problems
 
@@ -45,6 +46,7 @@ def _problems(study: spec.Study) -> Iterator[Problem]:
     yield from tuning_problems(study)
     yield from _vary(study.vary, ("vary",), variable_fields())
     yield from _hold(study.hold, ("hold",))
+    yield from size_problems(study)
     configs: dict[str, spec.Config] = {}
     for name, overrides in study.arm.items():
         found = [*_name(name), *_arm(study, name, overrides)]

@@ -5,6 +5,7 @@ that is too far away the study is refused, with the values that can be reached.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from paribus.study.parity import SEEDS_TOGETHER, TOLERANCE, Knob, Matching
 from paribus.study.plan import Plan, Solved, build_plan
 from paribus.study.problems import did_you_mean, listed, shown
 from paribus.study.quantities import Quantities
+from paribus.study.search import Reached, nearest
+from paribus.study.sizes import Sized, sized_studies
 
 FIELDS: dict[Knob, str] = {
     "feed_forward": "model.feed_forward",
@@ -30,16 +33,6 @@ _LARGEST: dict[Knob, int] = {"feed_forward": 10**6, "layers": 1000, "width": 10*
 
 NOISE = 0.05
 """The widest spread of measured times with which latency can still be matched."""
-
-Value = Callable[[int], int]
-
-
-class Reached(NamedTuple):
-    """A value of a knob, and the quantity there."""
-
-    knob: int
-    value: int
-
 
 class Latency(NamedTuple):
     """How long an arm takes for the workload, measured beside the reference."""
@@ -71,6 +64,8 @@ def solve(
 ) -> list[Solved]:
     """Each matching of a study by each of its alternative knobs, in the order written."""
     known = [Solved.from_dict(table) for table in before if "latency" in table["quantities"]]
+    if study.sizes.values:
+        return [solved for sized in sized_studies(study) for solved in _solved_at(sized, corpus, measure, known)]
     quantities = Quantities(corpus, plan.workload)
     named = {name for claim in study.claim for name in (claim.arm, claim.against)} or set(study.arm)
     solved = []
@@ -101,6 +96,17 @@ def solve(
                 )
             )
     return solved
+
+
+def _solved_at(sized: Sized, corpus: Corpus, measure: Measure, known: Sequence[Solved]) -> list[Solved]:
+    """The matchings of a study at one size, each arm solved for there."""
+    label = sized.size.label
+    before = [asdict(old) for old in known if old.size == label]
+    try:
+        found = solve(sized.study, build_plan(sized.study), corpus, measure, before)
+    except StudyError as error:
+        raise StudyError(f"study: at size {label}: {str(error).removeprefix('study: ')}") from error
+    return [replace(solved, size=label) for solved in found]
 
 
 class _Solver:
@@ -275,35 +281,3 @@ class _Solver:
 
     def _where(self, arm: str) -> str:
         return f"study: match.{self._number} = {shown(' and '.join(self._names))}: arm {shown(arm)}"
-
-
-def nearest(value: Value, first: int, last: int, goal: int) -> tuple[Reached, Reached]:
-    """The neighbours between which a function that never falls reaches `goal`, `value(low) <= goal <= value(high)`.
-
-    Beyond its ends both are the end. Counts are straight lines in most knobs, so each guess is where a line would be.
-    """
-    known: dict[int, int] = {}
-
-    def at(knob: int) -> int:
-        if knob not in known:
-            known[knob] = value(knob)
-        return known[knob]
-
-    low = first
-    if at(low) >= goal:
-        return Reached(low, at(low)), Reached(low, at(low))
-    high = min(last, first + 1)
-    while at(high) < goal:
-        if high == last:
-            return Reached(high, at(high)), Reached(high, at(high))
-        rise = at(high) - at(low)
-        guess = low + (goal - at(low)) * (high - low) // rise + 1 if rise else last
-        low, high = high, min(last, max(2 * high, min(guess, 64 * high)))
-    bisect = False
-    while high - low > 1 and at(low) != goal:
-        line = low + (goal - at(low)) * (high - low) // (at(high) - at(low))
-        middle = (low + high) // 2 if bisect else min(high - 1, max(low + 1, line))
-        low, high = (middle, high) if at(middle) <= goal else (low, middle)
-        bisect = not bisect
-    high = low if at(low) == goal else high
-    return Reached(low, at(low)), Reached(high, at(high))

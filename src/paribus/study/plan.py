@@ -20,7 +20,9 @@ from paribus.study.own_rules import readable, rule_name
 from paribus.study.parity import TOLERANCE
 from paribus.study.problems import shown
 from paribus.study.sharing import shared_sections
+from paribus.study.sizes import StudySize, sized_studies
 from paribus.study.text import Data
+from paribus.study.trials import Group, Trial, Tuned
 from paribus.study.workload import Workload
 
 
@@ -36,15 +38,10 @@ class Arm:
     """The arm of which this is a copy under another value, for a claim's `repeat_under` or for a matching."""
     matched: tuple[str, ...] = ()
     """Of a copy that was solved for: the quantities in which it equals the matching's reference."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One arm, one seed: the unit of work and one directory."""
-
-    id: str
-    arm: str
-    seed: int
+    written: str = ""
+    """The arm of the study file that it is, or repeats, or is at a size."""
+    size: str | None = None
+    """Of a study with sizes: which one, such as `1M`."""
 
 
 class PlannedClaim(spec.Claim):
@@ -58,10 +55,24 @@ class PlannedClaim(spec.Claim):
     """For a repetition under a matching: its quantities, such as `parameters`."""
     knob: str | None = None
     """And what was turned, such as `feed_forward`."""
+    size: str | None = None
+    """In a study with sizes: at which, such as `1M`."""
     vary: list[str]
     """The claim's own, or the study's."""
     hold: list[str]
     """The claim's own, or the study's."""
+
+    @property
+    def as_written(self) -> bool:
+        """Whether its arms are those that the claim names (at a size), and no copies of them under another setting."""
+        return self.under == circumstance(None, self.size)
+
+
+def circumstance(setting: str | None, size: str | None) -> str | None:
+    """What a claim is judged `under`, in words: a setting of its arms, a size, both (`equal parameters at size 1M`) or nothing."""
+    if size is None:
+        return setting
+    return f"size {size}" if setting is None else f"{setting} at size {size}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,8 @@ class Solved:
     """Of each arm, dotted field to value; nothing where it is equal as it is."""
     latencies: dict[str, dict[str, float]]
     """Of each arm that was measured: its time as a share of the reference's (`ratio`), and the `spread` of that."""
+    size: str | None = None
+    """In a study with sizes: at which."""
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "Solved":
@@ -97,6 +110,10 @@ class Plan:
     """How the arms would be used; no trial depends on it."""
     matchings: list[Solved] = dataclasses.field(default_factory=list)
     """What the copies that were solved for were solved by."""
+    sizes: list[StudySize] = dataclasses.field(default_factory=list)
+    """The sizes at which all arms are there, smallest first; none where arms have the size that is written."""
+    tuning: Tuned | None = None
+    """How fields of `[training]` are tuned for each arm; None where none is."""
 
     @cached_property
     def _by_name(self) -> dict[str, Arm]:
@@ -110,6 +127,11 @@ class Plan:
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError if there is none."""
         return self._by_name[name]
+
+    @property
+    def configs(self) -> dict[str, spec.Config]:
+        """The configuration of each arm."""
+        return {arm.name: arm.config for arm in self.arms}
 
     @property
     def seeds(self) -> list[int]:
@@ -127,6 +149,8 @@ class Plan:
                     "config": arm.config.model_dump(mode="json"),
                     "repeats": arm.repeats,
                     "matched": list(arm.matched),
+                    "written": arm.written,
+                    "size": arm.size,
                 }
                 for arm in self.arms
             ],
@@ -134,6 +158,8 @@ class Plan:
             "trials": [asdict(trial) for trial in self.trials],
             "workload": self.workload.model_dump(mode="json"),
             "matchings": [asdict(matching) for matching in self.matchings],
+            "tuning": asdict(self.tuning) if self.tuning else None,
+            "sizes": [asdict(size) for size in self.sizes],
         }
 
     @classmethod
@@ -151,12 +177,15 @@ class Plan:
             [Trial(**trial) for trial in tables["trials"]],
             Workload.model_validate(tables.get("workload", {})),
             [Solved.from_dict(table) for table in tables.get("matchings", [])],
+            [StudySize(**table) for table in tables.get("sizes", [])],
+            Tuned.from_dict(tables["tuning"]) if tables.get("tuning") else None,
         )
 
 
 def _read_arm(table: Mapping[str, Any]) -> Arm:
     config, matched = spec.Config.model_validate(table["config"]), tuple(table.get("matched", ()))
-    return Arm(**{**table, "config": config, "matched": matched})
+    written = table.get("written") or table["repeats"] or table["name"]
+    return Arm(**{**table, "config": config, "matched": matched, "written": written})
 
 
 # What a change of size changes: held in a matching only where it is what is matched.
@@ -164,13 +193,67 @@ _SIZES = ("parameters", "total_parameters", "train_flops", "serve_flops", "kv_by
 
 
 def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
-    """Resolve every arm, repeat what claims and matchings ask to repeat, and order the trials seed by seed.
+    """Resolve every arm at every size, repeat what claims and matchings ask to repeat, and order the trials seed by seed.
 
     A study's matchings are solved for on its text (`matching.matched_plan`); without them the plan has the arms as written.
     After each round of trials every arm has one seed more, so that a study that is stopped compares all arms.
     Raises StudyError where the study cannot be run as it stands.
     """
     check_study(study)
+    if not study.sizes.values:
+        return _plan_of(study, solved)
+    plans = []
+    for size, sized in sized_studies(study):
+        own = [matching for matching in solved if matching.size == size.label]
+        plans.append(_at_size(_plan_of(sized, own), size))
+    arms = [arm for plan in plans for arm in plan.arms]
+    # A claim at all sizes, then the next: their plans have the same claims in the same order.
+    claims = [claim for same in zip(*(plan.claims for plan in plans), strict=True) for claim in same]
+    trials = [trial for seed in plans[0].seeds for plan in plans for trial in plan.trials if trial.seed == seed]
+    shared = {name: getattr(plans[0].base, name) for name in ("data", "evaluation")}
+    sizes = [size for plan in plans for size in plan.sizes]
+    tuning = Tuned.together(plan.tuning for plan in plans if plan.tuning) if study.training.grid else None
+    return Plan(
+        _unchecked(own_sections(study) | shared), arms, claims, trials, study.workload, list(solved), sizes, tuning
+    )
+
+
+def _at_size(plan: Plan, size: StudySize) -> Plan:
+    """The plan of a study at one size, all in it named by that: `gpt [size=1M]`, `t5 [size=1M, parameters: feed_forward=88]`."""
+    names = {}
+    for arm in plan.arms:
+        setting = arm.name.removeprefix(arm.written)
+        names[arm.name] = f"{arm.written} [size={size.label}{f', {setting[2:]}' if setting else ']'}"
+    arms = [
+        replace(
+            arm,
+            name=names[arm.name],
+            overrides={field: value_of(arm.config, field) for field in (*size.changes, *arm.overrides)},
+            repeats=names[arm.repeats] if arm.repeats else None,
+            size=size.label,
+        )
+        for arm in plan.arms
+    ]
+    claims = [
+        claim.model_copy(
+            update={
+                "arm": names[claim.arm],
+                "against": names[claim.against],
+                "under": circumstance(claim.under, size.label),
+                "size": size.label,
+            }
+        )
+        for claim in plan.claims
+    ]
+    trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in plan.seeds for arm in arms]
+    tuning = plan.tuning and replace(
+        plan.tuning, groups=[replace(group, arms=[arm.name for arm in arms]) for group in plan.tuning.groups]
+    )
+    return replace(plan, arms=arms, claims=claims, trials=trials, sizes=[size], tuning=tuning)
+
+
+def _plan_of(study: spec.Study, solved: Sequence[Solved]) -> Plan:
+    """The plan of a checked study at the size that it is written in."""
     arms = {name: _arm(study, name, flatten(overrides), None) for name, overrides in study.arm.items()}
     claims: list[PlannedClaim] = []
     written = [
@@ -199,8 +282,18 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
     shared = shared_sections(study, [arm.config for arm in arms.values()])
     resolved = [replace(arm, config=arm.config.model_copy(update=shared)) for arm in arms.values()]
     trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in study.seed_list for arm in resolved]
-    base = own_sections(study) | shared
-    return Plan(_unchecked(base), resolved, claims, trials, study.workload, list(solved))
+    base, tuning = own_sections(study) | shared, _asked(study, resolved)
+    return Plan(_unchecked(base), resolved, claims, trials, study.workload, list(solved), tuning=tuning)
+
+
+def _asked(study: spec.Study, arms: Sequence[Arm]) -> Tuned | None:
+    """What there is to tune: all arms over one grid, by the metric of the study's first claim."""
+    grid = study.training.grid
+    if not grid:
+        return None
+    metric = study.claim[0].metric if study.claim else spec.Claim.model_fields["metric"].default
+    groups = [Group([arm.name for arm in arms], grid, grid)]
+    return Tuned(metric, study.tuning_seed_list, study.common_values, groups)
 
 
 def _unchecked(sections: Mapping[str, Any]) -> spec.Config:
@@ -214,7 +307,7 @@ def _or(own: list[str] | None, study: list[str]) -> list[str]:
 
 def _arm(study: spec.Study, name: str, overrides: Mapping[str, Any], repeats: str | None) -> Arm:
     config = resolve(study, overrides)
-    return Arm(name, {field: value_of(config, field) for field in overrides}, config, repeats)
+    return Arm(name, {field: value_of(config, field) for field in overrides}, config, repeats, written=repeats or name)
 
 
 def _copy(

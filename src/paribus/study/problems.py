@@ -39,6 +39,7 @@ _EXPECTED_AT = {
     "hold": 'should be a list of quantities, such as ["parameters", "train_flops: 5%"]',
     "arm": 'should be a table of arms, such as [arm.gpt] followed by model.input_attention = "causal"',
     "claim": "should be a list of claims, each below a line [[claim]]",
+    "sizes": 'should be a list of two or more sizes, such as ["0.3M", "1M", "3M"]',
     "match": 'should be a list of matchings, such as ["parameters", "train_flops"]',
     "repeat_under": 'should be a table of fields and lists of values, such as {"model.init" = ["normal_0.02"]}',
 }

@@ -14,6 +14,7 @@ from paribus.study.measuring import Evaluation
 from paribus.study.objective import SHORTEST, Objective
 from paribus.study.parity import AskedMatching
 from paribus.study.recipe import AskedTraining, Training
+from paribus.study.scale import AskedSizes, Sizes
 from paribus.study.section import Section, Text
 from paribus.study.text import Data
 from paribus.study.workload import AskedWorkload, Workload
@@ -165,6 +166,9 @@ class Study(Section):
     match: list[AskedMatching] = []
     """Matchings, such as `["parameters", "train_flops"]`: under each the claims are trained and judged again, with arms solved to
     be equal in that. A table says more, such as `{quantity = "parameters", knob = "layers"}`."""
+    sizes: AskedSizes = Sizes()
+    """Sizes at which every arm is trained and every claim judged, such as `["0.3M", "1M", "3M"]`: parameters of the first arm
+    outside the embeddings. A table says more, such as `{values = ["1M", "3M"], knob = "layers"}`."""
     seeds: Seeds = 3
     """How many seeds each arm is trained with, or the seeds themselves."""
     stopping: Literal["fixed", "group_sequential", "any_time"] = "fixed"

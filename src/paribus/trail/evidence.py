@@ -17,7 +17,8 @@ from paribus.files import read_json
 from paribus.models.interface import Interface, interface_of
 from paribus.study import spec
 from paribus.study.architecture import OWN_RULE
-from paribus.study.plan import Plan, Trial
+from paribus.study.plan import Plan
+from paribus.study.trials import Trial
 
 Json = dict[str, Any]
 

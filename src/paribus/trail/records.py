@@ -17,8 +17,9 @@ from paribus.experiment import judged
 from paribus.models.cost import parameter_counts
 from paribus.report.build import render
 from paribus.report.reading import read_study
-from paribus.study.plan import Trial, build_plan, trial_id
+from paribus.study.plan import build_plan, trial_id
 from paribus.study.stopping import at_look, looks
+from paribus.study.trials import Trial
 from paribus.trail.checks import CLOSE, Check, check, differences, same, shortened
 from paribus.trail.evidence import Evidence
 from paribus.trail.machine import Json, described, reasons

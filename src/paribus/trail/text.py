@@ -16,7 +16,7 @@ from paribus.errors import UserError
 from paribus.models.initialisation import initial_names
 from paribus.models.transformer import parameter_shapes
 from paribus.study.audit import audit, common_names, recorded
-from paribus.study.plan import Trial
+from paribus.study.trials import Trial
 from paribus.trail.checks import CLOSE, Check, check, differences
 from paribus.trail.evidence import Evidence, Json
 from paribus.trail.machine import reasons
