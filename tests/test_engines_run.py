@@ -95,6 +95,18 @@ def test_a_finished_study_trains_nothing_again(study: object, finished: Path) ->
     assert bits(finished) == before
 
 
+def test_arms_that_are_the_same_differ_by_exactly_nothing_under_the_same_seeds(corpus: Path, tmp_path: Path) -> None:
+    arms = {"gpt": {}, "twin": {}}
+    claim = {"says": "the same", "arm": "twin", "against": "gpt", "expect": "equal", "margin": 1e-12}
+    tables = {**TABLES, "arm": arms, "claim": [claim], "data": {**TABLES["data"], "corpus": str(corpus)}}  # type: ignore[dict-item]
+    (answer,) = paribus.run_study(paribus.study_from(tables), tmp_path / "study", workers=2).claims
+    assert answer["per_seed"] == [0.0, 0.0]
+    assert (answer["verdict"], answer["low"], answer["estimate"], answer["high"]) == ("supported", 0.0, 0.0, 0.0)
+    losses = {path.parent.name: path.read_bytes() for path in tmp_path.glob("study/trials/*/test_losses.safetensors")}
+    assert len(losses) == 4
+    assert len(set(losses.values())) == 2  # one for each seed
+
+
 def wait_for_orphans(session: int) -> None:
     """Wait until the workers of a process that is gone have seen their pipe close, which takes longer beside other tests."""
     ends = time.monotonic() + 10  # where nobody reaps orphans they stay in their group
