@@ -87,7 +87,7 @@ def rules_of(study: Path, *overrides: str) -> dict[str, tuple[str, ...]]:
 
 def test_the_documents_example_sees_every_other_position(study: Path) -> None:
     arm = build_plan(load_study(study)).arm("own")
-    check_rules(build_plan(load_study(study)))
+    check_rules(build_plan(load_study(study)).configs)
     expected = torch.tensor([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
     assert torch.equal(square_mask(arm.config.model, 0, 3, 2), expected.bool().expand(2, 5, 5))
 
@@ -261,10 +261,10 @@ def test_loss_on_all_asks_the_rule_itself(study: Path) -> None:
     ahead = "import torch\n\n\ndef ahead(at):\n    seen = at.key >= at.query\n" + OVER_INPUT
     file = study.parent / "my_rules.py"
     file.write_text(file.read_text() + ahead)
-    check_rules(build_plan(load_study(study, ["objective.loss_on=all"])))
+    check_rules(build_plan(load_study(study, ["objective.loss_on=all"])).configs)
     plan = build_plan(load_study(study, ["objective.loss_on=all", "arm.own.model.input_attention=my_rules.py:ahead"]))
     with pytest.raises(StudyError, match=r'arm "own": model\.input_attention = "my_rules\.py:ahead": looks ahead'):
-        check_rules(plan)
+        check_rules(plan.configs)
 
 
 @pytest.mark.parametrize("command", ["audit", "run"])
@@ -291,9 +291,9 @@ def test_an_encoder_alone_may_see_everything(tmp_path: Path) -> None:
         "model": {"input_attention": whole},
         "arm": {"bert": {}},
     }
-    check_rules(build_plan(study_from(tables)))
+    check_rules(build_plan(study_from(tables)).configs)
     with pytest.raises(StudyError, match="leaks: "):
-        check_rules(build_plan(study_from({**tables, "objective": {"name": "prefix_lm"}})))
+        check_rules(build_plan(study_from({**tables, "objective": {"name": "prefix_lm"}})).configs)
 
 
 def test_a_rule_is_shown_with_its_picture(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def prepare_study(study: spec.Study, progress: Progress | None = None, out: Path
     `out`: a directory in which the study may have begun, with arms that are not measured again.
     """
     plan = build_plan(study)
-    check_rules(plan)
+    check_rules(plan.configs)
     corpus = prepare(plan.data, progress)
     begun = files.read_json(out / "plan.json") if out and (out / "plan.json").exists() else {}
     plan = matched_plan(study, plan, corpus, measure_latency, begun.get("matchings", ()))

@@ -48,7 +48,7 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     `spread` is of each claim's improvement over seeds, where that is known.
     """
     plan = build_plan(at_look(study, looks(study)[0]))
-    check_rules(plan)
+    check_rules(plan.configs)
     with preparation() as report:
         corpus = prepare(plan.data, report)
     plan = matched_plan(study, plan, corpus, measure_latency)

@@ -68,7 +68,7 @@ class Asked:
 def show_cost(study: spec.Study, asked: Asked, as_json: bool) -> None:
     """Count and measure the arms of a study and print the result; no text is read beyond what the counts need."""
     plan = build_plan(study)
-    check_rules(plan)
+    check_rules(plan.configs)
     with preparation() as report:
         corpus = prepare(plan.data, report)
     plan = matched_plan(study, plan, corpus, measure_latency)

@@ -5,7 +5,7 @@ sees the target, no target position sees a later one. What a rule may do is hide
 attention, from target positions too.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,6 @@ from paribus.errors import StudyError
 from paribus.models.visibility import Place, Rule, rule_of
 from paribus.study.architecture import OWN_RULE, Model
 from paribus.study.own_rules import rule_name
-from paribus.study.plan import Plan
 from paribus.study.problems import shown
 from paribus.study.shapes import shapes_of
 from paribus.study.spec import Config
@@ -26,18 +25,18 @@ STRIP = 1024
 """Queries asked about at once."""
 
 
-def check_rules(plan: Plan) -> None:
-    """See that the user's own rules are sound, at small lengths and at those that the arms will have.
+def check_rules(configs: Mapping[str, Config]) -> None:
+    """See that the user's own rules are sound, at small lengths and at those that the arms, by name, will have.
 
     Raises StudyError, one line, for the first that is not: with the offending (query, key) pair where it leaks.
     """
-    for arm in plan.arms:
-        own = [layer for layer, rule in enumerate(arm.config.model.rules) if OWN_RULE.fullmatch(rule)]
+    for arm, config in configs.items():
+        own = [layer for layer, rule in enumerate(config.model.rules) if OWN_RULE.fullmatch(rule)]
         for layer in own:
-            fault = rule_fault(arm.config.model, layer, lengths_of(arm.config), arm.config.objective.loss_on == "all")
+            fault = rule_fault(config.model, layer, lengths_of(config), config.objective.loss_on == "all")
             if fault:
-                name = shown(rule_name(arm.config.model.rules[layer]))
-                raise StudyError(f"study: arm {shown(arm.name)}: model.input_attention = {name}: {fault}")
+                name = shown(rule_name(config.model.rules[layer]))
+                raise StudyError(f"study: arm {shown(arm)}: model.input_attention = {name}: {fault}")
 
 
 def lengths_of(config: Config) -> list[tuple[int, int]]:

@@ -34,6 +34,7 @@ _LARGEST: dict[Knob, int] = {"feed_forward": 10**6, "layers": 1000, "width": 10*
 NOISE = 0.05
 """The widest spread of measured times with which latency can still be matched."""
 
+
 class Latency(NamedTuple):
     """How long an arm takes for the workload, measured beside the reference."""
 

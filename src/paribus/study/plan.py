@@ -69,7 +69,7 @@ class PlannedClaim(spec.Claim):
 
 
 def circumstance(setting: str | None, size: str | None) -> str | None:
-    """What a claim is judged `under`, in words: a setting of its arms, a size, both (`equal parameters at size 1M`) or nothing."""
+    """What a claim is judged `under`, in words: a setting of its arms, a size, both (`model.init = x at size 1M`), or nothing."""
     if size is None:
         return setting
     return f"size {size}" if setting is None else f"{setting} at size {size}"
@@ -137,6 +137,12 @@ class Plan:
     def seeds(self) -> list[int]:
         """The seeds, each arm's the same, in the order in which they run."""
         return list(dict.fromkeys(trial.seed for trial in self.trials))
+
+    @property
+    def all_trials(self) -> list[Trial]:
+        """The trials of the verdicts, and before them those that chose values."""
+        chose = self.tuning.trials if self.tuning else []
+        return list({trial.id: trial for trial in (*chose, *self.trials)}.values())
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as `plan.json` holds it."""

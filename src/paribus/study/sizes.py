@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -73,7 +74,7 @@ def sized_studies(study: spec.Study) -> list[Sized]:
     """
     solver = _Solver(study)
     found = [solver.sized(goal) for goal in study.sizes.values]
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         if before.study.model == after.study.model:
             raise StudyError(
                 f"study: sizes = {shown([before.size.label, after.size.label])}: both give the same model, of "
@@ -101,36 +102,37 @@ class _Solver:
         if distance(self._as_written, goal) <= TOLERANCE:
             study = self._study.model_copy(update={"sizes": type(self._sizes)()})
             return Sized(StudySize(label, goal, self._reference, self._as_written, {}), study)
-        tried = [(shape, self._count(shape)) for shape in self._nearby(goal)]
-        possible = [shape for shape, count in tried if distance(count, goal) <= TOLERANCE]
-        if not possible:
-            raise self._refused(label, goal, tried)
+        tried: list[tuple[_Shape, int]] = []
         refusal: StudyError | None = None
-        for shape in sorted(possible, key=self._stretched):
-            try:
-                study = self._at(shape)
-                check_study(study)
-            except (ValidationError, StudyError) as error:
-                refusal = refusal or self._cannot_be_built(label, shape, error)
-                continue
-            size = StudySize(label, goal, self._reference, self._count(shape), self._changes(study))
-            return Sized(size, study)
-        assert refusal is not None
-        raise refusal
+        for shapes in self._nearby(goal):
+            tried += [(shape, self._count(shape)) for shape in shapes]
+            for shape in sorted(shapes, key=self._stretched):
+                if distance(self._count(shape), goal) > TOLERANCE:
+                    continue
+                try:
+                    study = self._at(shape)
+                    check_study(study)
+                except (ValidationError, StudyError) as error:
+                    refusal = refusal or self._cannot_be_built(label, shape, error)
+                    continue
+                size = StudySize(label, goal, self._reference, self._count(shape), self._changes(study))
+                return Sized(size, study)
+        raise refusal or self._refused(label, goal, tried)
 
-    def _nearby(self, goal: int) -> Iterator[_Shape]:
-        """Shapes around a size, of each step of the knob the one whose feed-forward comes nearest to it."""
+    def _nearby(self, goal: int) -> Iterator[list[_Shape]]:
+        """Shapes around a size, nearest first: of each step of the knob the one whose feed-forward comes nearest to it."""
         most = (1000 if self._sizes.knob == "layers" else _WIDEST) // self._unit
         low, high = nearest(lambda turns: self._count(self._plain(turns)), 1, most, goal)
-        for turns in range(max(1, low.knob - _AROUND), high.knob + _AROUND + 1):
-            for width, layers in self._outer(turns):
-                ratio = self._base.hidden / self._base.width * width
-                first, last = max(1, math.ceil(ratio / STRETCH)), max(1, math.floor(ratio * STRETCH))
-                ends = nearest(
-                    lambda hidden, w=width, n=layers: self._count(_Shape(w, n, hidden)), first, last, goal  # type: ignore[misc]
-                )
-                best = min(ends, key=lambda each: distance(each.value, goal))
-                yield _Shape(width, layers, best.knob)
+        for further in range(_AROUND + 1):
+            turned = dict.fromkeys((low.knob - further, high.knob + further))
+            yield [self._best(*outer, goal) for turns in turned if turns > 0 for outer in self._outer(turns)]
+
+    def _best(self, width: int, layers: int, goal: int) -> _Shape:
+        """Of one width and depth the feed-forward that comes nearest to a size, without another shape than the base's."""
+        ratio = self._base.hidden / self._base.width * width
+        first, last = max(1, math.ceil(ratio / STRETCH)), max(1, math.floor(ratio * STRETCH))
+        ends = nearest(lambda hidden: self._count(_Shape(width, layers, hidden)), first, last, goal)
+        return _Shape(width, layers, min(ends, key=lambda each: distance(each.value, goal)).knob)
 
     @property
     def _unit(self) -> int:
@@ -149,7 +151,10 @@ class _Solver:
 
     def _plain(self, turns: int) -> _Shape:
         """The shape whose feed-forward has the base's ratio."""
-        width, layers = min(self._outer(turns), key=lambda pair: self._stretched(_Shape(*pair, 1)))
+        width, layers = min(self._outer(turns), key=lambda pair: self._stretched(self._proportioned(*pair)))
+        return self._proportioned(width, layers)
+
+    def _proportioned(self, width: int, layers: int) -> _Shape:
         return _Shape(width, layers, max(1, round(width * self._base.hidden / self._base.width)))
 
     def _stretched(self, shape: _Shape) -> float:
