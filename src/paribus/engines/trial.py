@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -18,11 +19,14 @@ from paribus.data.continuation import off_distribution
 from paribus.data.scored import EvaluationBatches
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
+from paribus.engines.branches import LOSSES, branch_folder, branch_result, budgets_record, finished
 from paribus.engines.sessions import Session
+from paribus.engines.step_log import StepLog
 from paribus.evaluation.lengths import by_window_factor
 from paribus.evaluation.scoring import Score, Scored, by_split, score_windows
 from paribus.models.cost import parameter_counts
 from paribus.models.interface import interface_of
+from paribus.study.budgets import Branch
 from paribus.study.spec import Config
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Diverged, StepRecord, Trainer
@@ -46,6 +50,8 @@ class Job:
     folder: Path
     common_names: list[str]
     """Parameters whose start all arms of the study share."""
+    tunes: bool = False
+    """Whether it only helps to choose a value: then it never reads the test split."""
 
     def to_dict(self) -> dict[str, Any]:
         """For the pipe."""
@@ -57,6 +63,7 @@ class Job:
             "runtime": self.runtime.as_dict(),
             "folder": str(self.folder),
             "common_names": self.common_names,
+            "tunes": self.tunes,
         }
 
     def record(self) -> dict[str, Any]:
@@ -77,33 +84,6 @@ def evaluation_batches(corpus: Corpus, config: Config, split: SplitName) -> Eval
     return EvaluationBatches(corpus, split, data, objective, windows, SCORING_BATCH, config.evaluation)
 
 
-class _Log:
-    """A JSON-lines file that a resumed trial takes up where its checkpoint stands."""
-
-    def __init__(self, path: Path, last_step: int) -> None:
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:  # the half line of a killed process
-                    break
-                if record["step"] > last_step:
-                    break
-                kept.append(line + "\n")
-        files.write_text(path, "".join(kept))
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by the trial
-
-    def add(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class TrialRun:
     """One trial at work in this process."""
 
@@ -120,6 +100,11 @@ class TrialRun:
         self.seconds = {"setup": 0.0, "training": 0.0, "evaluation": 0.0, "checkpoint": 0.0}
         self._steps_timed, self._tokens_timed = 0.0, 0
         self._last_report = 0.0
+        self._stopped = False
+        self._branch_steps = 0
+        """Steps of the branches that are done."""
+        self._trunk_step: list[int] = []
+        """Where the trunk waits, while a branch is trained."""
         self.test_loss: float | None = None
         """Nats per token on the test windows, once the trial is done."""
 
@@ -132,12 +117,13 @@ class TrialRun:
         files.write_json(job.folder / "trial.json", job.record())
         self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names)
         restored = self.trainer.restore(self._checkpoint)
+        self._orders: dict[str, str] = {}
         if restored is not None:
-            self.seconds = restored["seconds"]
+            self.seconds, self._orders = restored["seconds"], restored.get("data_orders", {})
         self._session = Session(job.folder, job.runtime.device, self.trainer.step_index, self._worker)
         self._tokens_before = self.trainer.seen_tokens
-        self._metrics = _Log(self.job.folder / "metrics.jsonl", self.trainer.step_index)
-        self._curve = _Log(self.job.folder / "curve.jsonl", self.trainer.step_index)
+        self._metrics = StepLog(self.job.folder / "metrics.jsonl", self.trainer.step_index)
+        self._curve = StepLog(self.job.folder / "curve.jsonl", self.trainer.step_index)
         self._tune = evaluation_batches(self.corpus, self.job.config, "tune")
         self.seconds["setup"] += time.perf_counter() - start
         try:
@@ -153,26 +139,111 @@ class TrialRun:
     def _train(self) -> str:
         trainer, points = self.trainer, self.job.config.evaluation.curve_points
         curve_steps = {max(1, round(trainer.steps * (point + 1) / points)) for point in range(points)}
-        saved = time.monotonic()
-        while not trainer.done:
-            if self._stopping():
-                self._save()
-                self._session.end("stopped", trainer.step_index, _peak_memory(self.job.runtime.device))
+        ends = {branch.steps for branch in trainer.branches}
+
+        def after(step: StepRecord) -> None:
+            self._metrics.add(asdict(step))
+            if step.step in curve_steps:
+                self._point(step)
+            if step.step in ends:
+                self._orders[str(step.step)] = trainer.data_order
+
+        self._saved = time.monotonic()
+        for branch in trainer.branches:
+            if trainer.step_index > branch.start:
+                self._branch_steps += branch.decay
+                continue
+            reason = self._steps(branch.start, self.seconds, after, self._save)
+            if self._stopped:
                 return "stopped"
+            if reason is not None:
+                return self._finish(reason)
+            if not finished(self.job.folder, branch) and self._branch(branch) == "stopped":
+                return "stopped"
+            self._branch_steps += branch.decay
+        reason = self._steps(trainer.steps, self.seconds, after, self._save)
+        return "stopped" if self._stopped else self._finish(reason)
+
+    def _steps(
+        self, last: int, seconds: dict[str, float], after: Callable[[StepRecord], None], save: Callable[[], None]
+    ) -> str | None:
+        """Train up to the step `last`; says why it diverged, if it did. Asked to stop, it saves and sets `_stopped`."""
+        trainer = self.trainer
+        while trainer.step_index < last:
+            if self._stopping():
+                save()
+                at = min([trainer.step_index, *self._trunk_step])
+                self._session.end("stopped", at, _peak_memory(self.job.runtime.device))
+                self._stopped = True
+                return None
             begin = time.perf_counter()
             try:
                 step = trainer.step()
             except Diverged as reason:
-                return self._finish(str(reason))
-            self.seconds["training"] += time.perf_counter() - begin
-            self._metrics.add(asdict(step))
+                return str(reason)
+            seconds["training"] += time.perf_counter() - begin
+            after(step)
             self._progress(step)
-            if step.step in curve_steps:
-                self._point(step)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and not trainer.done:
-                self._save()
-                saved = time.monotonic()
-        return self._finish(None)
+            if time.monotonic() - self._saved > CHECKPOINT_SECONDS and not trainer.done:
+                save()
+                self._saved = time.monotonic()
+        return None
+
+    def _branch(self, branch: Branch) -> str:
+        """Train and score a branch from where the trunk is, and bring the trunk back. Returns as `run` does."""
+        trainer, folder = self.trainer, branch_folder(self.job.folder, branch.tokens)
+        self._save()
+        self._saved = time.monotonic()
+        self._trunk_step, seen_before = [branch.start], trainer.seen_tokens
+        trainer.follow(branch)
+        restored = trainer.restore(folder / "checkpoint")
+        seconds = restored["seconds"] if restored else {"training": 0.0, "evaluation": 0.0, "checkpoint": 0.0}
+        log = StepLog(folder / "metrics.jsonl", trainer.step_index)
+        self._tokens_before = trainer.seen_tokens
+
+        def save() -> None:
+            begin = time.perf_counter()
+            log.flush()
+            trainer.save(folder / "checkpoint", {"seconds": seconds})
+            seconds["checkpoint"] += time.perf_counter() - begin
+
+        try:
+            reason = self._steps(branch.steps, seconds, lambda step: log.add(asdict(step)), save)
+        finally:
+            log.close()
+        if self._stopped:
+            return "stopped"
+        begin = time.perf_counter()
+        scores, reason = self._scores_of_branch(folder, reason)
+        seconds["evaluation"] += time.perf_counter() - begin
+        result = branch_result(branch, trainer, seen_before, reason, scores, seconds)
+        files.write_json(folder / "result.json", result)
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        self._trunk_step = []
+        trainer.follow(None)
+        trainer.restore(self._checkpoint)
+        self._tokens_before = trainer.seen_tokens
+        return str(result["status"])
+
+    def _scores_of_branch(self, folder: Path, reason: str | None) -> tuple[dict[str, Any], str | None]:
+        """The scores of a branch that has not diverged, and why there are none otherwise; its test losses are kept."""
+        scored = None if reason else self._score("test", folder)
+        if scored is None:
+            return {"test": None, "tune": None, "test_windows": None}, reason or "the test loss is not a number"
+        values, windows = scored
+        tuned = Score.of(score_windows(self.trainer.model, self._tune, self.job.runtime.torch_dtype), self._tune)
+        test = Score.of(values, windows).as_dict()
+        return {"test": test, "tune": tuned.as_dict(), "test_windows": windows.hash}, None
+
+    def _score(self, split: SplitName, folder: Path) -> tuple[Scored, EvaluationBatches] | None:
+        """Score the windows of a split and keep their losses in `folder`; None where one is not finite."""
+        windows = evaluation_batches(self.corpus, self.job.config, split)
+        scored = score_windows(self.trainer.model, windows, self.job.runtime.torch_dtype)
+        if not np.isfinite(scored.nats).all():
+            return None
+        with files.replacing(folder / LOSSES) as temporary:
+            save_file(scored.columns(), temporary)
+        return scored, windows
 
     def _progress(self, step: StepRecord) -> None:
         self._steps_timed += step.seconds
@@ -181,15 +252,15 @@ class TrialRun:
         now = time.monotonic()
         if now - self._last_report > REPORT_SECONDS or self.trainer.done:
             self._last_report = now
-            speed = self._tokens_timed / self._steps_timed
+            branches = self.trainer.branches
             self._report(
                 {
                     "event": "progress",
                     "id": self.job.id,
-                    "step": step.step,
-                    "steps": self.trainer.steps,
+                    "step": step.step + self._branch_steps,
+                    "steps": self.trainer.run_schedule.steps + sum(branch.decay for branch in branches),
                     "loss": step.loss,
-                    "tokens_per_second": speed,
+                    "tokens_per_second": self._tokens_timed / self._steps_timed,
                 }
             )
 
@@ -208,27 +279,33 @@ class TrialRun:
         )
         self.seconds["evaluation"] += time.perf_counter() - begin
 
+    @property
+    def _branches_before(self) -> list[int]:
+        """The branches that have left the trunk before the step where it is, by their tokens."""
+        return [branch.tokens for branch in self.trainer.branches if branch.start < self.trainer.step_index]
+
     def _save(self) -> None:
         begin = time.perf_counter()
         self._metrics.flush()
         self._curve.flush()
-        self.trainer.save(self._checkpoint, {"seconds": self.seconds})
+        kept = {"data_orders": self._orders, "branches": self._branches_before}
+        self.trainer.save(self._checkpoint, {"seconds": self.seconds, **kept})
         self.seconds["checkpoint"] += time.perf_counter() - begin
 
     def _finish(self, reason: str | None) -> str:
         trainer, job = self.trainer, self.job
         interface = interface_of(job.config, self.corpus.vocabulary)
         total, without_embeddings = parameter_counts(job.config.model, interface)
-        test, windows_hash = None, None
-        if reason is None:
+        test, windows_hash, tune = None, None, None
+        if reason is None and job.tunes:
+            self._curve.flush()
+            tune = last_score(job.folder / "curve.jsonl")
+            reason = None if tune else "the tuning loss is not a number"
+        elif reason is None:
             begin = time.perf_counter()
-            windows = evaluation_batches(self.corpus, job.config, "test")
-            scored = score_windows(trainer.model, windows, job.runtime.torch_dtype)
-            if np.isfinite(scored.nats).all():
-                with files.replacing(job.folder / "test_losses.safetensors") as temporary:
-                    save_file(scored.columns(), temporary)
-                test = self._test(scored, windows)
-                windows_hash, self.test_loss = windows.hash, test["nats_per_token"]
+            if scored := self._score("test", job.folder):
+                test = self._test(*scored)
+                windows_hash, self.test_loss = scored[1].hash, test["nats_per_token"]
             else:
                 reason = "the test loss is not a number"
             self.seconds["evaluation"] += time.perf_counter() - begin
@@ -257,6 +334,8 @@ class TrialRun:
             "clipped_share": clipped_share(job.folder / "metrics.jsonl", job.config.training.clip),
             "peak_memory_bytes": self._session.largest_memory(peak),
         }
+        result |= budgets_record(job.folder, job.config.training, trainer.branches, self._orders, result)
+        result |= {"tune": tune} if job.tunes else {}
         self._session.end(status, trainer.step_index, peak)
         files.write_json(job.folder / "result.json", result)
         # Only now: without its result a trial goes on from the optimizer's state, which this drops.
@@ -274,6 +353,13 @@ class TrialRun:
                 model, self.corpus, config, self.job.runtime.torch_dtype, SCORING_BATCH
             ),
         }
+
+
+def last_score(curve: Path) -> dict[str, float] | None:
+    """The scores of a curve's last point, on the tuning split; None where the loss is not finite."""
+    row: dict[str, Any] = json.loads(curve.read_text(encoding="utf-8").splitlines()[-1])
+    scores = {name: value for name, value in row.items() if name not in ("step", "tokens")}
+    return scores if np.isfinite(scores["nats_per_token"]) else None
 
 
 def clipped_share(metrics: Path, clip: float) -> float | None:

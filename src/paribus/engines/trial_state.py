@@ -8,12 +8,12 @@ from typing import Any, Literal, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from paribus import files
+from paribus.engines.branches import LOSSES, branch_folder, fault_of
 from paribus.study.plan import Plan
-from paribus.study.trials import Trial
+from paribus.study.trials import Trial, TuningTrial
 from paribus.training.checkpoint import STATE
 
 Kind = Literal["planned", "resumable", "done", "diverged", "half"]
-LOSSES = "test_losses.safetensors"
 COLUMNS = ("nats", "correct", "exact")
 ASIDE = "set-aside"
 """Where half a trial is moved when it is trained again."""
@@ -44,6 +44,10 @@ def state_of(folder: Path, trial: Trial, windows: int | None = None) -> TrialSta
             return TrialState("half", "its result.json is missing")
         if _lines(folder / "metrics.jsonl") < progress["step"]:
             return TrialState("half", f"metrics.jsonl has not the {progress['step']} steps of the checkpoint")
+        # The trunk has left their start behind, so they cannot be trained again alone.
+        for tokens in progress.get("branches", []):
+            if fault := fault_of(branch_folder(folder, tokens)):
+                return TrialState("half", fault)
         return TrialState("resumable")
     if (folder / LOSSES).exists():
         return TrialState("half", f"{LOSSES} without result.json")
@@ -53,7 +57,7 @@ def state_of(folder: Path, trial: Trial, windows: int | None = None) -> TrialSta
 def states_of(out: Path, plan: Plan) -> dict[str, TrialState]:
     """The state of every trial of a plan in the study's directory `out`."""
     windows = windows_of(out)
-    return {trial.id: state_of(out / "trials" / trial.id, trial, windows) for trial in plan.trials}
+    return {trial.id: state_of(out / "trials" / trial.id, trial, windows) for trial in plan.all_trials}
 
 
 def windows_of(out: Path) -> int | None:
@@ -90,6 +94,8 @@ def _with_result(folder: Path, trial: Trial, windows: int | None) -> TrialState:
     steps = _lines(folder / "metrics.jsonl")
     if steps != result["steps"]:
         return TrialState("half", f"metrics.jsonl has {steps:,} of {result['steps']:,} steps")
+    if isinstance(trial, TuningTrial):
+        return TrialState(status if status == "diverged" or result.get("tune") else "half", "result.json has no tune")
     if status == "done":
         if not (folder / LOSSES).exists():
             return TrialState("half", f"result.json without {LOSSES}")
@@ -98,6 +104,9 @@ def _with_result(folder: Path, trial: Trial, windows: int | None) -> TrialState:
             return TrialState("half", f"{LOSSES} cannot be read")
         if windows is not None and lengths != {windows}:
             return TrialState("half", f"{LOSSES} has not one row for each of the {windows:,} test windows")
+    for budget in result.get("budgets", [])[:-1]:
+        if budget["steps"] and (fault := fault_of(branch_folder(folder, budget["tokens"]), windows)):
+            return TrialState("half", fault)
     return TrialState(status)
 
 
