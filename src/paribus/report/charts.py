@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from paribus.report.costs import cost
 from paribus.report.curves import learning, training
-from paribus.report.effects import forest
+from paribus.report.effects import forest, matched
 from paribus.report.figures import Chart, ChartBook, Row
 from paribus.report.lengths import beyond, splits
 from paribus.report.reading import StudyRecord
 
 MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] = (
     forest,
+    matched,
     learning,
     splits,
     beyond,

@@ -1,11 +1,14 @@
 """The chart of effects: every contrast with its interval."""
 
+from collections.abc import Sequence
+
 import altair as alt
 
 from paribus.report.figures import OUTCOME_COLOURS, Chart, Row, Spec, domain, finish, rounded
 from paribus.report.metrics import Metric, metric_of
 from paribus.report.numbers import decimals, interval, listed, signed
-from paribus.report.reading import StudyRecord
+from paribus.report.reading import Claim, StudyRecord
+from paribus.report.repeats import contrasts, kind_of
 from paribus.report.tables import OFF
 from paribus.report.wording import cautions, short_name
 
@@ -14,57 +17,83 @@ _AXIS = 44
 
 
 def forest(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
-    """Every contrast with its interval and its margin; None where nothing is judged."""
+    """Every claim with its interval and its margin, and in another view its repeats too; None where nothing is judged."""
     views = []
+    plain = [claim for claim in record.claims if kind_of(record, claim) in ("written", "size")]
     for metric in dict.fromkeys(metric_of(claim.metric) for claim in record.claims):
-        rows: list[Row] = []
-        points: list[Row] = []
-        for claim in record.claims:
-            verdict = claim.verdict
-            if claim.metric != metric.name or verdict is None or verdict.estimate is None:
-                continue
-            digits = decimals(claim)
-            under = f" · {claim.under.removeprefix('model.')}" if claim.under else ""
-            caution = [name for name, _ in cautions(record, claim.arm, claim.against)]
-            off = f" · {listed(caution)} {OFF}" if caution else ""
-            row = len(rows)
-            rows.append(
-                {
-                    "row": row,
-                    "label": f"{short_name(record, claim.arm)} − {short_name(record, claim.against)}{under}{off}",
-                    "claim": claim.says,
-                    "verdict": claim.outcome,
-                    "estimate": rounded(verdict.estimate),
-                    "low": None if verdict.low is None else rounded(verdict.low),
-                    "high": None if verdict.high is None else rounded(verdict.high),
-                    "shown": signed(verdict.estimate, digits),
-                    "interval": interval(verdict.low, verdict.high, digits),
-                    "margin": claim.margin,
-                    "minus": -claim.margin,
-                    "seeds": verdict.seeds,
-                }
-            )
-            points += [
-                {"row": row, "gain": rounded(gain), "shown": signed(gain, digits), "number": number + 1}
-                for number, gain in enumerate(verdict.per_seed)
-            ]
-        if rows:
-            data[f"effects_{metric.name}"], data[f"gains_{metric.name}"] = rows, points
-            views.append((metric.label.capitalize(), _forest_spec(metric, rows, points)))
+        label = metric.label.capitalize()
+        views += _view(record, data, label, metric, plain, "effects")
+        if len(plain) < len(record.claims):
+            views += _view(record, data, f"{label}, repeats too", metric, record.claims, "all_effects")
     if not views:
         return None
-    return Chart(
-        "forest",
-        "Effects and their intervals",
-        "Improvement of the first arm over the second; right of zero the first is better. Bar: simultaneous interval. "
-        "Shaded band: differences within the margin. Small rings: single seeds.",
-        tuple(views),
-        arms=False,
-    )
+    return Chart("forest", "Effects and their intervals", _CAPTION, tuple(views), arms=False)
 
 
-def _forest_spec(metric: Metric, rows: list[Row], points: list[Row]) -> Spec:
-    name = f"effects_{metric.name}"
+def matched(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
+    """Claims as written and with arms made equal, below one another; None where no arms were."""
+    numbers = {claim.number for claim in record.claims if claim.matching}
+    of_matchings = [
+        claim
+        for pair in contrasts(record)
+        for claim in (pair.claim, *pair.repeats)
+        if claim.number in numbers and kind_of(record, claim) in ("written", "matching")
+    ]
+    views = []
+    for metric in dict.fromkeys(metric_of(claim.metric) for claim in of_matchings):
+        views += _view(record, data, metric.label.capitalize(), metric, of_matchings, "matched")
+    return Chart("matched", "Effects with arms made equal", _CAPTION, tuple(views), arms=False) if views else None
+
+
+_CAPTION = (
+    "Improvement of the first arm over the second; right of zero the first is better. Bar: simultaneous interval. "
+    "Shaded band: differences within the margin. Small rings: single seeds."
+)
+
+
+def _view(
+    record: StudyRecord, data: dict[str, list[Row]], label: str, metric: Metric, claims: Sequence[Claim], name: str
+) -> list[tuple[str, Spec]]:
+    """One view: the judged claims of one metric, a row each; none where there are none."""
+    rows: list[Row] = []
+    points: list[Row] = []
+    for claim in claims:
+        verdict = claim.verdict
+        if claim.metric != metric.name or verdict is None or verdict.estimate is None:
+            continue
+        digits = decimals(claim)
+        under = f" · {claim.under.removeprefix('model.')}" if claim.under else " · as written" * (name == "matched")
+        caution = [name for name, _ in cautions(record, claim.arm, claim.against)]
+        off = f" · {listed(caution)} {OFF}" if caution else ""
+        row = len(rows)
+        rows.append(
+            {
+                "row": row,
+                "label": f"{short_name(record, claim.arm)} − {short_name(record, claim.against)}{under}{off}",
+                "claim": claim.says,
+                "verdict": claim.outcome,
+                "estimate": rounded(verdict.estimate),
+                "low": None if verdict.low is None else rounded(verdict.low),
+                "high": None if verdict.high is None else rounded(verdict.high),
+                "shown": signed(verdict.estimate, digits),
+                "interval": interval(verdict.low, verdict.high, digits),
+                "margin": claim.margin,
+                "minus": -claim.margin,
+                "seeds": verdict.seeds,
+            }
+        )
+        points += [
+            {"row": row, "gain": rounded(gain), "shown": signed(gain, digits), "number": number + 1}
+            for number, gain in enumerate(verdict.per_seed)
+        ]
+    if not rows:
+        return []
+    name = f"{name}_{metric.name}"
+    data[name], data[f"{name}_seeds"] = rows, points
+    return [(label, _forest_spec(metric, name, rows, points))]
+
+
+def _forest_spec(metric: Metric, name: str, rows: list[Row], points: list[Row]) -> Spec:
     ends = [row[key] for row in rows for key in ("low", "high", "margin", "minus", "estimate") if row[key] is not None]
     ends += [point["gain"] for point in points] + [0.0]
     x = alt.Scale(domain=domain(ends, 0.08), nice=False)
@@ -85,7 +114,7 @@ def _forest_spec(metric: Metric, rows: list[Row], points: list[Row]) -> Spec:
         alt.Tooltip("seeds:Q", title="Seeds"),
     ]
     base = alt.Chart(alt.NamedData(name=name)).encode(y=y)
-    gains = alt.Chart(alt.NamedData(name=f"gains_{metric.name}")).encode(y=y)
+    gains = alt.Chart(alt.NamedData(name=f"{name}_seeds")).encode(y=y)
     shape = alt.Shape(
         "verdict:N",
         scale=alt.Scale(domain=list(OUTCOME_COLOURS), range=["circle", "diamond", "square", "square"]),

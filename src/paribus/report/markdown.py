@@ -8,6 +8,7 @@ from paribus.report.metrics import metric_of
 from paribus.report.numbers import decimals, fixed, interval, signed
 from paribus.report.parts import Part
 from paribus.report.reading import Claim, StudyRecord
+from paribus.report.repeats import Contrast, Group, at, contrasts, groups, over_knobs, over_text, remark, words_of
 from paribus.report.scope import SCOPE_NOTE, guide
 from paribus.report.settings import command, settings, shown
 from paribus.report.tables import (
@@ -26,11 +27,9 @@ from paribus.report.wording import (
     answer,
     cautions,
     confidence_text,
-    contrasts,
     effect,
     estimand_text,
     lesson,
-    repeat_remark,
     rule,
 )
 
@@ -52,9 +51,8 @@ def markdown(record: StudyRecord) -> str:
     for index, pair in enumerate(contrasts(record), 1):
         lines += [f"### {index}. {plain(pair.claim.says)}", ""]
         lines += _claim(record, pair.claim)
-        for again in pair.repeats:
-            lines += [f"Again under {plain(again.under or '')}. {plain(repeat_remark(pair.claim, again))}", ""]
-            lines += _claim(record, again)
+        for group in groups(record, pair):
+            lines += _repeats(record, pair, group)
     if not record.claims:
         lines += ["The study makes no claim.", ""]
     lines += _parts(*parts["effects"], *parts["learning"])
@@ -96,6 +94,25 @@ def _claim(record: StudyRecord, claim: Claim) -> Iterable[str]:
         yield f"- {plain(name)} is scored off its training distribution. {plain(why)}"
     if verdict.note:
         yield f"- {plain(verdict.note)}"
+    yield ""
+
+
+def _repeats(record: StudyRecord, pair: Contrast, group: Group) -> Iterable[str]:
+    """The repeats of one kind, a line each."""
+    yield f"{plain(group.title)}: {plain(group.summary)}."
+    yield ""
+    for again in group.claims:
+        verdict, digits = again.verdict, decimals(again)
+        numbers = ""
+        if verdict:
+            found = plain(interval(verdict.low, verdict.high, digits))
+            numbers = f" Improvement {signed(verdict.estimate, digits)}, interval {found}, {verdict.seeds} seeds."
+        yield f"- {plain(at(record, again))}: **{OUTCOMES[again.outcome]}.**{numbers} {plain(remark(record, pair.claim, again))}"
+    if group.kind == "matching":
+        for entry in over_knobs(record, pair.claim):
+            if len(entry["verdicts"]) > 1:
+                words = words_of(record, str(entry["matching"]))
+                yield f"- over all knobs, at equal {plain(words)}: {plain(over_text(entry))}."
     yield ""
 
 

@@ -124,6 +124,12 @@ class Claim:
     verdict: Verdict | None
     number: int
     """Its place among the claims of the study file; repetitions have that of the claim they repeat."""
+    matching: str | None = None
+    """Of a repetition with arms made equal: in which quantities."""
+    knob: str | None = None
+    """And by turning what."""
+    size: str | None = None
+    """The size at which it is judged, as the study names it; None in a study of one size."""
 
     @property
     def outcome(self) -> str:
@@ -358,4 +364,7 @@ def _claim(planned: Json, judged: Json | None) -> Claim:
         under=planned.get("under"),
         verdict=verdict,
         number=planned["number"],
+        matching=planned.get("matching"),
+        knob=planned.get("knob"),
+        size=planned.get("size"),
     )

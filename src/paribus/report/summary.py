@@ -7,11 +7,12 @@ from paribus.report.contents import in_order, parts_of
 from paribus.report.measured import scored_on, tabled
 from paribus.report.numbers import mean, spread
 from paribus.report.reading import Claim, StudyRecord
+from paribus.report.repeats import contrasts, kind_of, over_knobs, remark
 from paribus.report.scope import SCOPE_NOTE
 from paribus.report.scores import Score
 from paribus.report.settings import command
 from paribus.report.tables import Table, checks
-from paribus.report.wording import answer, cautions, contrasts, effect, estimand_text, lesson, repeat_remark, rule
+from paribus.report.wording import answer, cautions, effect, estimand_text, lesson, rule
 
 
 def summary(record: StudyRecord) -> dict[str, Any]:
@@ -57,7 +58,11 @@ def summary(record: StudyRecord) -> dict[str, Any]:
         "claims": [
             {
                 **judged(pair.claim),
-                "repeats": [{**judged(again), "remark": repeat_remark(pair.claim, again)} for again in pair.repeats],
+                "repeats": [
+                    {**judged(again), "kind": kind_of(record, again), "remark": remark(record, pair.claim, again)}
+                    for again in pair.repeats
+                ],
+                "matchings": over_knobs(record, pair.claim),
             }
             for pair in contrasts(record)
         ],

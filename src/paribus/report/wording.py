@@ -6,6 +6,7 @@ Plain text throughout; whoever renders it escapes it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paribus.report import repeats
 from paribus.report.metrics import METRICS, metric_of
 from paribus.report.numbers import (
     decimals,
@@ -16,6 +17,7 @@ from paribus.report.numbers import (
     signed,
 )
 from paribus.report.reading import Claim, StudyRecord
+from paribus.report.repeats import Contrast, contrasts
 from paribus.report.scope import scope_of
 
 OUTCOMES = {
@@ -34,14 +36,6 @@ EXPECTATIONS = {
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """A claim with its repeats under other settings: the same statement, judged again."""
-
-    claim: Claim
-    repeats: tuple[Claim, ...]
-
-
-@dataclass(frozen=True)
 class Answer:
     """The top of the report."""
 
@@ -53,16 +47,6 @@ class Answer:
     """Label and value of everything the answer is conditional on."""
     outcome: str
     """Verdict of the first claim; `pending` where there is none."""
-
-
-def contrasts(record: StudyRecord) -> tuple[Contrast, ...]:
-    """The claims as written, each with its repeats: the first of each that is under no other setting, and the others."""
-    found = []
-    for number in dict.fromkeys(claim.number for claim in record.claims):
-        same = [claim for claim in record.claims if claim.number == number]
-        original = next((claim for claim in same if not claim.under), same[0])
-        found.append(Contrast(original, tuple(claim for claim in same if claim is not original)))
-    return tuple(found)
 
 
 def short_name(record: StudyRecord, name: str) -> str:
@@ -156,37 +140,6 @@ def lesson(claim: Claim) -> str:
     return " ".join(parts)
 
 
-def repeat_changes(claim: Claim, again: Claim) -> bool:
-    """Whether the second setting gave another verdict or an estimate of the other sign."""
-    judged = "pending" not in (claim.outcome, again.outcome)
-    return judged and (claim.outcome != again.outcome or _flipped(claim, again))
-
-
-def _flipped(claim: Claim, again: Claim) -> bool:
-    first, second = (one.verdict.estimate if one.verdict else None for one in (claim, again))
-    return first is not None and second is not None and first * second < 0
-
-
-def repeat_remark(claim: Claim, again: Claim) -> str:
-    """What the second setting did to the verdict."""
-    under = again.under or "another setting"
-    if "pending" in (claim.outcome, again.outcome):
-        return f"Not judged yet under {under}."
-    flipped = _flipped(claim, again)
-    if claim.outcome != again.outcome:
-        sign = ", and the estimate changes its sign" if flipped else ""
-        return f"The verdict changes with {_field(under)}: {claim.outcome} becomes {again.outcome}{sign}."
-    if flipped:
-        return f"The verdict stays {claim.outcome}; the estimate changes its sign with {_field(under)}."
-    if claim.outcome == "undecided":
-        return "Undecided under both, with estimates of the same sign."
-    return f"Same verdict, same sign: {_field(under)} does not decide this."
-
-
-def _field(under: str) -> str:
-    return {"model.init": "the initialisation"}.get(under.split("=")[0].strip(), under.split("=")[0].strip())
-
-
 def answer(record: StudyRecord) -> Answer:
     """The answer to the study's question, no stronger than its verdicts and no wider than its scope."""
     pairs = contrasts(record)
@@ -221,7 +174,7 @@ def answer(record: StudyRecord) -> Answer:
         for name, why in cautions(record, first.claim.arm, first.claim.against)
     ]
     sentences += _others(pairs)
-    sentences += _sensitivity(pairs)
+    sentences += repeats.sentences(record)
     return Answer(f"“{first.claim.says.rstrip('.')}” {tail}.", tuple(sentences), scope, outcome)
 
 
@@ -248,25 +201,3 @@ def _others(pairs: Sequence[Contrast]) -> list[str]:
         return [f"The other {len(rest)} claims are {words[rest[0]]}."]
     said = [f"{count} {'is' if count == 1 else 'are'} {words[outcome]}" for outcome, count in counts.items()]
     return [f"Of the other {len(rest)} claims, {listed(said)}."]
-
-
-def _sensitivity(pairs: Sequence[Contrast]) -> list[str]:
-    """Whether verdicts survive their repeats."""
-    judged = [
-        (pair.claim, again)
-        for pair in pairs
-        for again in pair.repeats
-        if "pending" not in (pair.claim.outcome, again.outcome)
-    ]
-    if not judged:
-        return []
-    changed = [again for claim, again in judged if claim.outcome != again.outcome]
-    under = listed(dict.fromkeys(again.under or "" for again in changed or [again for _, again in judged]))
-    if not changed:
-        return [f"Repeated under {under}, no verdict changes."]
-    if len(judged) == 1:
-        claim, again = judged[0]
-        return [
-            f"Judged again under {under}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."
-        ]
-    return [f"Judged again under {under}, {len(changed)} of {len(judged)} verdicts come out otherwise."]

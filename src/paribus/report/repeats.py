@@ -1,0 +1,196 @@
+"""Repeats of a claim by kind: under a matching, at another size, under another setting, at a common value of what was tuned."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paribus.report.numbers import listed
+from paribus.report.reading import Claim, Json, StudyRecord
+
+KINDS = {
+    "matching": "With arms made equal",
+    "size": "At other sizes",
+    "setting": "Under other settings",
+    "tuned": "At common values of what was tuned",
+}
+FOLDED = 4
+"""Longer groups are folded in a claim's card."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A claim with its repeats under other settings: the same statement, judged again."""
+
+    claim: Claim
+    repeats: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The repeats of one kind of one claim."""
+
+    kind: str
+    title: str
+    summary: str
+    """What they do to the verdict, in a few words."""
+    changed: bool
+    """Whether any has another verdict or an estimate of the other sign."""
+    claims: tuple[Claim, ...]
+
+
+def contrasts(record: StudyRecord) -> tuple[Contrast, ...]:
+    """The claims as written, each with its repeats: the first of each that is under no other setting, and the others."""
+    found = []
+    for number in dict.fromkeys(claim.number for claim in record.claims):
+        same = [claim for claim in record.claims if claim.number == number]
+        original = next((claim for claim in same if not claim.under), same[0])
+        found.append(Contrast(original, tuple(claim for claim in same if claim is not original)))
+    return tuple(found)
+
+
+def kind_of(record: StudyRecord, claim: Claim) -> str:
+    """One of `KINDS`, or `written` for the claim itself."""
+    if claim.matching:
+        return "matching"
+    if not claim.under:
+        return "written"
+    if claim.size is not None and claim.under == f"size {claim.size}":
+        return "size"
+    section, _, name = claim.under.split("=")[0].strip().partition(".")
+    values = (record.study.get(section) or {}).get(name) if section == "training" else None
+    return "tuned" if isinstance(values, list) else "setting"
+
+
+def groups(record: StudyRecord, pair: Contrast) -> tuple[Group, ...]:
+    """The repeats of a claim, kind by kind."""
+    found = []
+    for kind, title in KINDS.items():
+        claims = tuple(claim for claim in pair.repeats if kind_of(record, claim) == kind)
+        if claims:
+            changed = any(changes(pair.claim, claim) for claim in claims)
+            found.append(Group(kind, title, _summary(pair.claim, claims), changed, claims))
+    return tuple(found)
+
+
+def _summary(claim: Claim, repeats: Sequence[Claim]) -> str:
+    judged = [again for again in repeats if "pending" not in (claim.outcome, again.outcome)]
+    if not judged:
+        return "not judged yet"
+    other = sum(again.outcome != claim.outcome for again in judged)
+    signs = sum(flipped(claim, again) for again in judged)
+    if not other and not signs:
+        return "same verdict, same sign" if len(judged) == 1 else f"same verdict and sign in all {len(judged)}"
+    parts = [f"another verdict in {other} of {len(judged)}"] if other else []
+    return " and ".join(parts + ([f"the other sign in {signs} of {len(judged)}"] if signs else []))
+
+
+def changes(claim: Claim, again: Claim) -> bool:
+    """Whether the repeat gave another verdict or an estimate of the other sign."""
+    judged = "pending" not in (claim.outcome, again.outcome)
+    return judged and (claim.outcome != again.outcome or flipped(claim, again))
+
+
+def flipped(claim: Claim, again: Claim) -> bool:
+    """Whether the estimates of both have opposite signs."""
+    first, second = (one.verdict.estimate if one.verdict else None for one in (claim, again))
+    return first is not None and second is not None and first * second < 0
+
+
+def remark(record: StudyRecord, claim: Claim, again: Claim) -> str:
+    """What a repeat did to the verdict, in a sentence."""
+    under = again.under or "another setting"
+    if "pending" in (claim.outcome, again.outcome):
+        return f"Not judged yet {at(record, again)}."
+    if claim.outcome != again.outcome:
+        sign = ", and the estimate changes its sign" if flipped(claim, again) else ""
+        return f"The verdict changes with {_changed(record, again)}: {claim.outcome} becomes {again.outcome}{sign}."
+    if flipped(claim, again):
+        return f"The verdict stays {claim.outcome}; the estimate changes its sign with {_changed(record, again)}."
+    if claim.outcome == "undecided":
+        return "Undecided under both, with estimates of the same sign."
+    return f"Same verdict, same sign: {_changed(record, again, under)} does not decide this."
+
+
+def at(record: StudyRecord, claim: Claim) -> str:
+    """`at equal parameters`, `at size 1M`, `under model.init = normal_0.02`."""
+    return f"{'at' if kind_of(record, claim) in ('matching', 'size') else 'under'} {claim.under}"
+
+
+def _changed(record: StudyRecord, again: Claim, otherwise: str = "") -> str:
+    kind = kind_of(record, again)
+    if kind == "matching":
+        return "the matching"
+    if kind == "size":
+        return "the size"
+    name = (again.under or otherwise).split("=")[0].strip()
+    return {"model.init": "the initialisation"}.get(name, name)
+
+
+def over_knobs(record: StudyRecord, claim: Claim) -> list[Json]:
+    """Of a claim, its verdict under each matching over all knobs, as `verdicts.json` has them."""
+    entries = record.verdicts.get("matchings") or []
+    return [
+        entry for entry in entries if entry.get("claim") == claim.number and entry.get("size") in (None, claim.size)
+    ]
+
+
+def over_text(entry: Json) -> str:
+    """`undecided, because the knob changes the answer (supported by feed_forward, refuted by width)`, or the verdict."""
+    verdicts: dict[str, str] = entry.get("verdicts") or {}
+    if len(set(verdicts.values())) > 1:
+        each = listed(f"{verdict} by {knob}" for knob, verdict in verdicts.items())
+        return f"{entry['verdict']}, because the knob changes the answer ({each})"
+    return str(entry["verdict"])
+
+
+def matched_sentence(record: StudyRecord, claim: Claim) -> str:
+    """What becomes of a claim's verdict where arms are made equal; empty where they are not, or nothing was judged."""
+    if claim.outcome == "pending":
+        return ""
+    found: dict[str, list[str]] = {}
+    for entry in over_knobs(record, claim):
+        stays = "stays" if entry["verdict"] == claim.outcome and len(set(entry["verdicts"].values())) == 1 else "is"
+        found.setdefault(f"{stays} {over_text(entry)}", []).append(words_of(record, str(entry["matching"])))
+    text = "; ".join(f"at equal {listed(words)} it {told}" for told, words in found.items())
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def words_of(record: StudyRecord, matching: str) -> str:
+    """A matching's quantities as verdicts name them: `training cost`."""
+    found = (claim.under for claim in record.claims if claim.matching == matching and claim.under)
+    under = next(found, f"equal {matching}")
+    return under.split(" by ")[0].split(" at size ")[0].removeprefix("equal ")
+
+
+def sentences(record: StudyRecord) -> list[str]:
+    """For the head of the report: whether verdicts survive their repeats."""
+    pairs = contrasts(record)
+    said = [text for text in (matched_sentence(record, pairs[0].claim),) if text] if pairs else []
+    for kind in ("size", "setting", "tuned"):
+        judged = [
+            (pair.claim, again)
+            for pair in pairs
+            for again in pair.repeats
+            if kind_of(record, again) == kind and "pending" not in (pair.claim.outcome, again.outcome)
+        ]
+        if judged:
+            said.append(_survives(record, kind, judged))
+    return said
+
+
+def _survives(record: StudyRecord, kind: str, judged: Sequence[tuple[Claim, Claim]]) -> str:
+    changed = [again for claim, again in judged if claim.outcome != again.outcome]
+    where = {"size": "at other sizes", "tuned": "at common values of what was tuned"}.get(kind)
+    if where is None:
+        circumstances = list(dict.fromkeys(again.under or "" for again in changed or [again for _, again in judged]))
+        where = "under " + (
+            listed(circumstances) if len(circumstances) <= 3 else f"{len(circumstances)} other settings"
+        )
+    if not changed:
+        return f"Repeated {where}, no verdict changes."
+    if len(judged) == 1:
+        claim, again = judged[0]
+        return f"Judged again {at(record, again)}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."
+    counts = Counter(again.outcome for again in changed)
+    each = listed(f"{count} {'is' if count == 1 else 'are'} {outcome}" for outcome, count in counts.items())
+    return f"Judged again {where}, {len(changed)} of {len(judged)} verdicts come out otherwise: {each}."
