@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from paribus.report.costs import cost
+from paribus.report.crossing_charts import crossing_effects, interactions
 from paribus.report.curves import learning, training
 from paribus.report.effects import forest, matched
 from paribus.report.figures import Chart, ChartBook, Row
@@ -15,6 +16,8 @@ MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] 
     learning,
     splits,
     beyond,
+    interactions,
+    crossing_effects,
     cost,
     training,
 )

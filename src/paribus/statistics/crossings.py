@@ -163,6 +163,15 @@ def _part(design: Design, part: Part, found: Sequence[Effect], bench: _Bench) ->
             if len(levels) > 1
         },
         "at": fixed,
+        "cells": [
+            {
+                "levels": {
+                    design.factors[factor].name: design.factors[factor].levels[cell[factor]] for factor in part.crossed
+                },
+                "arm": design.arms[cell],
+            }
+            for cell in part.cells
+        ],
         "effects": [_effect(design, effect, bench) for effect in found],
     }
 

@@ -21,7 +21,8 @@ from paribus.study.plan import Plan
 MOST_PARTS = 8
 """Complete parts of one crossing that are analysed, the largest first."""
 MOST_NAMED = 100
-"""Missing cells that are named."""
+"""Missing cells that are named in a record."""
+_NAMED_IN_WORDS = 6
 
 Cell = tuple[int, ...]
 """The level of each factor, by number."""
@@ -104,6 +105,7 @@ class Design:
             "cells": {self.words(cell): arm for cell, arm in self.arms.items()},
             "missing": [self.words(cell) for cell in missing],
             "missing_count": self.size - len(self.arms),
+            "notes": list(lacks(self)),
             "complete": [
                 [
                     [factor.levels[level] for level in levels]
@@ -185,7 +187,7 @@ def _within(grid: tuple[frozenset[int], ...], other: tuple[frozenset[int], ...])
     return all(own <= outer for own, outer in zip(grid, other, strict=True))
 
 
-def incomplete(found: Design) -> Iterator[str]:
+def lacks(found: Design) -> Iterator[str]:
     """What a reader must know of a crossing that lacks something, a sentence each."""
     for factor in found.factors:
         if len(factor.fields) > 1:
@@ -193,13 +195,33 @@ def incomplete(found: Design) -> Iterator[str]:
     missing = found.missing()
     if missing:
         count = found.size - len(found.arms)
-        named = "; ".join(found.words(cell) for cell in missing[:6])
-        more = f"; and {count - 6} more" if count > 6 else ""
+        named = "; ".join(found.words(cell) for cell in missing[:_NAMED_IN_WORDS])
+        more = f"; and {count - _NAMED_IN_WORDS} more" if count > _NAMED_IN_WORDS else ""
         yield f"An incomplete crossing, {len(found.arms)} of {found.size} cells. Not in this study: {named}{more}."
     if not found.parts and len(found.factors) > 1:
         yield "No two factors are crossed completely anywhere, so no interaction can be told."
     elif len(found.parts) > MOST_PARTS:
         yield f"Of its {len(found.parts)} complete parts the {MOST_PARTS} largest are analysed."
+
+
+def summary(found: Design) -> Iterator[str]:
+    """A crossing in a few lines: its factors and levels, what it lacks, and where in it effects can be told."""
+    named = " x ".join(f"{factor.name} ({', '.join(factor.levels)})" for factor in found.factors)
+    yield f"Crossing {named}{'' if found.missing() else ', complete'}."
+    yield from lacks(found)
+    if len(found.arms) < found.size:
+        for part in found.complete:
+            yield f"Complete in it: {_levels(found, part)}."
+
+
+def _levels(found: Design, part: Part) -> str:
+    """`causal, bidirectional x shared, separate, with every_layer`."""
+    words = [
+        [factor.levels[level] for level in levels] for factor, levels in zip(found.factors, part.levels, strict=True)
+    ]
+    fixed = [levels[0] for levels in words if len(levels) == 1]
+    crossed = " x ".join(", ".join(levels) for levels in words if len(levels) > 1)
+    return f"{crossed}, with {_listed(fixed)}" if fixed else crossed
 
 
 def _listed(words: Iterable[str]) -> str:
