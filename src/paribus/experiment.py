@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from paribus import files
 from paribus.data.store import Corpus, prepare
 from paribus.engines.latency import measure_latency
 from paribus.engines.manifest import write_manifest
-from paribus.engines.study_run import check_directory, check_unchanged, halves, results, runtimes, train
+from paribus.engines.study_run import check_directory, check_unchanged, results, run_trials, write_test_windows
 from paribus.engines.trial import Event
-from paribus.engines.trial_state import set_aside
+from paribus.engines.tuning_run import tune_in
 from paribus.errors import AuditError, UserError
 from paribus.models.soundness import check_rules
 from paribus.report.build import build_report
@@ -23,6 +23,7 @@ from paribus.statistics.crossings import asked, crossing_effects
 from paribus.statistics.judge import judge
 from paribus.statistics.matchings import combined
 from paribus.statistics.sequential import Stopping
+from paribus.statistics.sizes import along_sizes
 from paribus.study import spec
 from paribus.study.audit import audit, complaints, recorded
 from paribus.study.crossings import designs
@@ -158,21 +159,28 @@ def _run_to(
     check_unchanged(out, ready.plan, ready.corpus, ready.audit)
     # The order of the arms is that in which their trials run, and the first may be what the others are matched to.
     files.write_json(out / "study.json", study.model_dump(mode="json"), sort_keys=False)
-    files.write_json(out / "plan.json", ready.plan.to_dict())
-    files.write_json(out / "audit.json", ready.audit)
-    if own := own_squares({arm.name: (arm.config.model, arm.config.objective.name) for arm in ready.plan.arms}):
-        files.write_json(out / "visibility.json", own)
+    if not (out / "plan.json").exists():
+        files.write_json(out / "plan.json", replace(ready.plan, trials=[]).to_dict())
     files.write_json(out / "data.json", ready.corpus.summary())
     ready.corpus.tokenizer.save(out / "tokenizer.json")
-    runtime, workers = runtimes(out, ready.plan, ready.audit, workers, command)
-    halved = halves(out, ready.plan)
-    set_aside(out, halved)
-    plan = {"plan": ready.plan, "runtime": runtime, "workers": workers, "out": out}
-    listen({"event": "planned", "finished": results(out, ready.plan), **plan})
-    for name, why in halved.items():
-        listen({"event": "halved", "id": name, "error": why})
-    train(out, ready.plan, ready.corpus, runtime, workers, listen)
-    outcome = conclude(out, ready.plan, study.confidence, ready.audit)
+
+    def run(plan: Plan) -> None:
+        run_trials(out, plan, ready.audit, ready.corpus, workers, listen, command)
+
+    plan, audited = ready.plan, ready.audit
+    if plan.tuning:
+        plan = tune_in(out, plan, run)
+        audited = audit(plan, ready.corpus)
+        check_unchanged(out, plan, ready.corpus, audited)
+    files.write_json(out / "plan.json", plan.to_dict())
+    files.write_json(out / "audit.json", audited)
+    if not audited["passed"]:
+        raise AuditError("; ".join(complaints(audited)))
+    if own := own_squares({arm.name: (arm.config.model, arm.config.objective.name) for arm in plan.arms}):
+        files.write_json(out / "visibility.json", own)
+    write_test_windows(out, plan, ready.corpus)
+    run(plan)
+    outcome = conclude(out, plan, study.confidence, audited)
     if not outcome.audit["passed"]:
         raise AuditError("; ".join(complaints(outcome.audit)))
     return outcome
@@ -206,6 +214,10 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
     if crossed := designs(plan, files.read_json(out / "study.json")["vary"]):
         verdicts["crossings"] = crossing_effects(
             crossed, asked(claims), scores, windows, confidence, plan.seeds, stopping
+        )
+    if plan.sizes:
+        verdicts["sizes"] = along_sizes(
+            plan, verdicts["claims"], files.read_json(out / "audit.json")["arms"], scores, windows, confidence, stopping
         )
     matchings = combined(claims, verdicts["claims"])
     return {**verdicts, "matchings": matchings} if matchings else verdicts

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from paribus.engines.environment import environment_of
 from paribus.engines.local import LocalEngine, default_workers
 from paribus.engines.manifest import NAME, altered, read_manifest
 from paribus.engines.trial import Event, Job, evaluation_batches
-from paribus.engines.trial_state import HALF, state_of, states_of, windows_of
+from paribus.engines.trial_state import HALF, set_aside, state_of, states_of, windows_of
 from paribus.errors import UserError
 from paribus.study.audit import common_names, recorded
 from paribus.study.plan import Plan
-from paribus.study.trials import Trial
+from paribus.study.problems import shown
+from paribus.study.trials import Trial, Tuned, TuningTrial
 from paribus.training.runtime import Runtime, resolve
 
 
 def results(out: Path, plan: Plan) -> dict[str, dict[str, Any]]:
-    """The result of every trial that has a whole one, by trial id."""
+    """The result of every trial that has a whole one, by trial id; those that tuned included."""
     whole = [name for name, state in states_of(out, plan).items() if state.kind in ("done", "diverged")]
     return {name: files.read_json(out / "trials" / name / "result.json") for name in whole}
 
@@ -48,8 +49,10 @@ def check_directory(out: Path, plan: Plan) -> None:
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror}; choose another directory") from error
     if "plan.json" in entries:
-        before = {arm["name"]: arm["config"] for arm in _read(out / "plan.json")["arms"]}
-        now = {arm["name"]: arm["config"] for arm in plan.to_dict()["arms"]}
+        there = _read(out / "plan.json")
+        _check_tuning(out, there.get("tuning"), plan.tuning)
+        tuned = plan.tuning.fields if plan.tuning else []
+        before, now = (_untuned(table["arms"], tuned) for table in (there, plan.to_dict()))
         changed = [name for name in before.keys() & now.keys() if before[name] != now[name]]
         if changed or not before.keys() & now.keys():
             what = f"arm {min(changed)!r} is configured otherwise there" if changed else "it has other arms"
@@ -59,12 +62,44 @@ def check_directory(out: Path, plan: Plan) -> None:
         raise UserError(f"--out {out} is not empty and holds no study (no plan.json): choose another --out")
 
 
+def _check_tuning(out: Path, before: Mapping[str, Any] | None, now: Tuned | None) -> None:
+    """See that what `out` holds was tuned as the study asks now. Raises UserError where it was not."""
+    belongs = f"--out {out} belongs to another configuration"
+    if before is None and now is None:
+        return
+    if before is None or now is None:
+        raise UserError(
+            f"{belongs} ({'nothing' if before is None else 'something'} is tuned there): choose another --out"
+        )
+    for what, there, here in (
+        ("tuning_seeds", before["seeds"], now.seeds),
+        ("the metric of tuning", before["metric"], now.metric),
+    ):
+        if there != here:
+            raise UserError(f"{belongs} ({what}: {shown(there)} there, {shown(here)} now): choose another --out")
+    grids = [group["written"] for group in before["groups"]]
+    for there, group in zip(grids, now.groups, strict=False):
+        for field in dict.fromkeys([*there, *group.written]):
+            if there.get(field) != group.written.get(field):
+                values = f"tuned over {shown(there[field])} there" if field in there else "not tuned there"
+                raise UserError(f"{belongs} ({field} was {values}): choose another --out")
+
+
+def _untuned(arms: list[dict[str, Any]], fields: list[str]) -> dict[str, Any]:
+    """The configurations of a plan's arms by name, without the fields that are tuned."""
+    names = {field.partition(".")[2] for field in fields}
+    training = [{name: value for name, value in arm["config"]["training"].items() if name not in names} for arm in arms]
+    return {arm["name"]: {**arm["config"], "training": own} for arm, own in zip(arms, training, strict=True)}
+
+
 def _check_files(out: Path) -> None:
     """Compare whole trials with the manifest, if there is one: what was changed must not be judged as if it were run."""
     if not (out / NAME).exists():
         return
     folder, windows = out / "trials", windows_of(out)
-    planned = [Trial(**trial) for trial in _read(out / "plan.json")["trials"]]
+    plan = _read(out / "plan.json")
+    chose = [TuningTrial(**trial) for trial in (plan.get("tuning") or {}).get("trials", [])]
+    planned = [*chose, *(Trial(**trial) for trial in plan["trials"])]
     states = {trial.id: state_of(folder / trial.id, trial, windows) for trial in planned}
     own = {
         name: value
@@ -140,26 +175,49 @@ def runtimes(
     return runtime, workers
 
 
-def train(
+def run_trials(
     out: Path,
     plan: Plan,
+    audit: dict[str, Any],
     corpus: Corpus,
-    runtime: Runtime,
-    workers: int,
+    workers: int | None,
     listen: Callable[[Event], None],
+    command: str | None,
 ) -> None:
-    """Run every trial of the plan that has no result yet. See LocalEngine.run for what it raises."""
-    config = plan.arms[0].config
-    windows = evaluation_batches(corpus, config, "test")
-    with files.replacing(out / "test_windows.safetensors") as temporary:
-        columns = {name: getattr(windows, name) for name in ("document", "tokens", "bytes", "split")}
-        save_file({name: column.astype("int64") for name, column in columns.items()}, temporary)
-    common = sorted(common_names(plan, corpus.vocabulary))
+    """Run every trial of the plan that has no whole result yet; those of which half is left are set aside first.
+
+    See LocalEngine.run for what it raises.
+    """
+    runtime, workers = runtimes(out, plan, audit, workers, command)
+    halved = halves(out, plan)
+    set_aside(out, halved)
     done = results(out, plan)
+    told = {"plan": plan, "runtime": runtime, "workers": workers, "out": out}
+    listen({"event": "planned", "finished": done, **told})
+    for name, why in halved.items():
+        listen({"event": "halved", "id": name, "error": why})
+    common = sorted(common_names(plan, corpus.vocabulary))
     jobs = [
-        Job(trial.id, trial.arm, trial.seed, plan.arm(trial.arm).config, runtime, out / "trials" / trial.id, common)
+        Job(
+            trial.id,
+            trial.arm,
+            trial.seed,
+            plan.arm(trial.arm).config,
+            runtime,
+            out / "trials" / trial.id,
+            common,
+            isinstance(trial, TuningTrial),
+        )
         for trial in plan.trials
         if trial.id not in done
     ]
     if jobs:
         LocalEngine(min(workers, len(jobs)), out / "workers").run(jobs, listen)
+
+
+def write_test_windows(out: Path, plan: Plan, corpus: Corpus) -> None:
+    """The table of the test windows, which all trials of the verdicts share."""
+    windows = evaluation_batches(corpus, plan.arms[0].config, "test")
+    with files.replacing(out / "test_windows.safetensors") as temporary:
+        columns = {name: getattr(windows, name) for name in ("document", "tokens", "bytes", "split")}
+        save_file({name: column.astype("int64") for name, column in columns.items()}, temporary)

@@ -22,7 +22,8 @@ from paribus.study.parity import SEEDS_TOGETHER
 from paribus.study.plan import Arm, Plan, PlannedClaim
 from paribus.study.problems import shown
 from paribus.study.quantities import Quantities
-from paribus.study.trials import Trial
+from paribus.study.trials import Trial, TuningTrial
+from paribus.study.tuning import tuning_arm
 from paribus.study.workload import Workload
 
 # Fields that decide which batches are read: where a claim declares one of them, its arms may read other batches.
@@ -54,12 +55,31 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
     for claim in plan.claims:
         _check_served(claim, arms)
     claims = [_claim(plan, claim, arms, counter) for claim in plan.claims]
+    tuning = {"tuning": _of_tuning(plan, counter, names)} if plan.tuning else {}
     return {
         "workload": plan.workload.lengths(plan.data.window)._asdict(),
         "arms": arms,
+        **tuning,
         "claims": claims,
         "passed": all(claim["passed"] for claim in claims),
     }
+
+
+def _of_tuning(plan: Plan, counter: "_Counter", names: set[str]) -> dict[str, Any]:
+    """What the trials that chose values read and cost: `{NAME: {parameters, total_parameters, seeds: {SEED: counts}}}`."""
+    found: dict[str, dict[str, Any]] = {}
+    for trial in plan.tuning.trials if plan.tuning else ():
+        arm = tuning_arm(plan, trial)
+        size = {name: counter.of(arm.config, name, []) for name in ("parameters", "total_parameters")}
+        own = found.setdefault(trial.arm, {**size, "seeds": {}})
+        own["seeds"][str(trial.seed)] = counter.of_seed(arm.config, trial.seed, names)
+    return {"arms": found}
+
+
+def counted(result: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+    """What an audit says of a trial's arm, at its seed and at any."""
+    arm: dict[str, Any] = (result["tuning"] if isinstance(trial, TuningTrial) else result)["arms"][trial.arm]
+    return {**arm, **arm["seeds"][str(trial.seed)]}
 
 
 class _Counter(Quantities):
@@ -240,15 +260,15 @@ def recorded(result: Mapping[str, Any], plan: Plan, results: Mapping[str, Mappin
     `results` maps trial ids to their `result.json`; trials that are missing are not compared, and of a diverged trial only
     what was fixed before its first step. A mismatch makes `passed` false and is told in `recorded.mismatches`.
     """
-    compared = [trial for trial in plan.trials if trial.id in results]
+    compared = [trial for trial in plan.all_trials if trial.id in results]
     mismatches = [
         f"trial {trial.id}: {text}"
         for trial in compared
-        for text in _mismatches(result["arms"][trial.arm], trial.seed, results[trial.id])
+        for text in _mismatches(counted(result, trial), results[trial.id])
     ]
     mismatches += _orders(result, [trial for trial in compared if _is_done(results[trial.id])], results)
-    scored = {results[trial.id]["hashes"].get("test_windows") for trial in compared if _is_done(results[trial.id])}
-    if len(scored) > 1:
+    judged = [results[trial.id] for trial in plan.trials if trial.id in results]
+    if len({record["hashes"].get("test_windows") for record in judged if _is_done(record)}) > 1:
         mismatches.append("the trials were not all scored on the same test windows")
     passed = all(claim["passed"] for claim in result["claims"]) and not mismatches
     return {**result, "recorded": {"trials": len(compared), "mismatches": mismatches}, "passed": passed}
@@ -258,8 +278,7 @@ def _is_done(record: Mapping[str, Any]) -> bool:
     return bool(record["status"] == "done")
 
 
-def _mismatches(arm: Mapping[str, Any], seed: int, record: Mapping[str, Any]) -> Iterator[str]:
-    expected = {**arm, **arm["seeds"][str(seed)]}
+def _mismatches(expected: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
     found = {**record, **record["hashes"]}
     names = ["parameters", "total_parameters", "init", "common_init"]
     if _is_done(record):
@@ -287,7 +306,7 @@ def _orders(result: Mapping[str, Any], trials: list[Trial], results: Mapping[str
     """Compare the order of the data with the one counted, or, where that covers only the first of many steps, among arms."""
     first: dict[str, Trial] = {}
     for trial in trials:
-        expected = result["arms"][trial.arm]["seeds"][str(trial.seed)]
+        expected = counted(result, trial)
         record = results[trial.id]
         found = record["hashes"]["data_order"]
         if record["steps"] <= expected["data_order_steps"]:

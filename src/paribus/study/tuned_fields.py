@@ -1,4 +1,4 @@
-"""What must hold where fields of `[training]` are lists: nothing else sets them, every arm can have every value, and the seeds that
+"""What must hold where fields of `[training]` are lists: nothing else sets them, every arm can have every value, and seeds that
 choose serve in no verdict.
 """
 
@@ -15,6 +15,8 @@ from paribus.study.recipe import crossing
 
 LEAST_TUNING_SEED = 1000
 """A study has at most so many seeds, and those that are added are the smallest numbers that it does not have yet."""
+
+_OF_BRANCHES = ("training.batch", "training.warmup", "training.decay")
 
 MOST_TRIALS = 10_000
 """A grid that asks for more is a mistake."""
@@ -35,6 +37,10 @@ def tuning_problems(study: spec.Study) -> Iterator[Problem]:
             next(iter(grid.values())),
         )
         return
+    for field in _OF_BRANCHES if study.training.budgets is not None else ():
+        if field in grid:
+            text = "cannot be tuned with training.budgets, whose branches leave the run where it says; give one value"
+            yield Problem(tuple(field.split(".")), text, grid[field])
     for field, values in grid.items():
         for value in values:
             yield from _impossible(study, field, value)

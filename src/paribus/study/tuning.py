@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.fields import leaf_name
-from paribus.study.plan import Arm, Plan, PlannedClaim, trial_id
+from paribus.study.plan import Arm, Plan, PlannedClaim, circumstance, trial_id
 from paribus.study.problems import from_pydantic, shown
 from paribus.study.recipe import crossing
 from paribus.study.trials import Choice, Grid, Group, Stopped, Trial, Tuned, TuningTrial, Values, Widened
@@ -34,12 +34,11 @@ _NEAR_ONE = ("training.beta1", "training.beta2")
 
 
 def tune(plan: Plan, measure: Measure) -> Tuned:
-    """Choose a value for each arm of `plan`, of whose `tuning` only what is asked counts; `measure` scores each stage's trials."""
+    """Choose a value for each arm of `plan`; of its `tuning` only what is asked counts. `measure` scores the trials of a stage."""
     tuned = _begun(plan)
     while True:
         stage = tuning_plan(plan, tuned)
-        scores = measure(stage)
-        trials = [trial for trial in stage.trials if isinstance(trial, TuningTrial)]
+        scores, trials = measure(stage), stage.tuning.trials if stage.tuning else []
         choices = {
             name: _choice(group.grid, [trial for trial in trials if trial.of == name], scores, tuned.metric)
             for group in tuned.groups
@@ -66,18 +65,18 @@ def tuning_plan(plan: Plan, tuned: Tuned) -> Plan:
     of an arm.
     """
     copies = [
-        (name, values, _at(plan, name, values, repeats=name))
+        (name, values, _without_budgets(_at(plan, name, values, repeats=name)))
         for group in tuned.groups
         for values in crossing(group.grid)
         for name in group.arms
     ]
-    trials: list[Trial] = [
+    trials = [
         TuningTrial(trial_id(copy, seed), copy.name, seed, name, values)
         for seed in tuned.seeds
         for name, values, copy in copies
     ]
-    arms = [copy for _, _, copy in copies]
-    return replace(plan, arms=[_without_budgets(arm) for arm in arms], claims=[], trials=trials, tuning=tuned)
+    asked = replace(tuned, trials=trials)
+    return replace(plan, arms=[copy for _, _, copy in copies], claims=[], trials=list(trials), tuning=asked)
 
 
 def tuned_plan(plan: Plan, tuned: Tuned) -> Plan:
@@ -85,7 +84,7 @@ def tuned_plan(plan: Plan, tuned: Tuned) -> Plan:
     best = {arm.name: _at(plan, arm.name, tuned.choices[arm.name].values) for arm in plan.arms}
     arms, claims, copies = dict(best), list(plan.claims), dict[str, Values]()
     for claim in plan.claims if tuned.common_values else ():
-        if not as_written(claim):
+        if not claim.as_written:
             continue
         for values in crossing(tuned.group_of(claim.arm).grid):
             pair = []
@@ -97,22 +96,27 @@ def tuned_plan(plan: Plan, tuned: Tuned) -> Plan:
                     arms[arm.name] = arm
                 pair.append(arm.name)
             under = ", ".join(f"{field} = {shown(value)}" for field, value in values.items())
-            under += f" at {claim.under}" if claim.under else ""
-            changes = {"arm": pair[0], "against": pair[1], "repeat_under": {}, "under": under}
+            changes: dict[str, Any] = {
+                "arm": pair[0],
+                "against": pair[1],
+                "repeat_under": {},
+                "under": circumstance(under, claim.size),
+            }
             claims.append(PlannedClaim.model_validate({**claim.model_dump(), **changes}))
     trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in plan.seeds for arm in arms.values()]
     return replace(plan, arms=list(arms.values()), claims=claims, trials=trials, tuning=replace(tuned, copies=copies))
 
 
-def as_written(claim: PlannedClaim) -> bool:
-    """Whether a planned claim is one of the study's own, at a size perhaps, and no repetition or matching."""
-    size = getattr(claim, "size", None)
-    return claim.matching is None and claim.under == (None if size is None else f"size {size}")
+def tuning_arm(plan: Plan, trial: TuningTrial) -> Arm:
+    """The copy of an arm that a tuning trial trains, from a plan of either stage."""
+    arm = plan.arm(trial.of)
+    copy = replace(arm, name=trial.arm, config=with_values(arm.config, trial.values), repeats=trial.of)
+    return _without_budgets(copy)
 
 
-def tuning_config(plan: Plan, trial: TuningTrial) -> spec.Config:
-    """The configuration of a tuning trial of a plan of either stage."""
-    return _without_budgets(_at(plan, trial.of, trial.values)).config
+def config_of(plan: Plan, trial: Trial) -> spec.Config:
+    """The configuration of a trial of a plan, whether it tunes or is judged."""
+    return tuning_arm(plan, trial).config if isinstance(trial, TuningTrial) else plan.arm(trial.arm).config
 
 
 def _at(plan: Plan, name: str, values: Values, repeats: str | None = None) -> Arm:
@@ -134,9 +138,8 @@ def with_values(config: spec.Config, values: Values) -> spec.Config:
     """A configuration with other values in `[training]`. Raises pydantic's ValidationError where it cannot have them."""
     own = {field.partition(".")[2]: value for field, value in values.items()}
     training = {**config.training.model_dump(), **own}
-    return spec.Config.model_validate(
-        {**{name: getattr(config, name) for name in type(config).model_fields}, "training": training}
-    )
+    others = {name: getattr(config, name) for name in type(config).model_fields}
+    return spec.Config.model_validate({**others, "training": training})
 
 
 def _without_budgets(arm: Arm) -> Arm:
@@ -146,7 +149,7 @@ def _without_budgets(arm: Arm) -> Arm:
 
 
 def _choice(grid: Grid, trials: Sequence[TuningTrial], scores: Scores, metric: str) -> Choice:
-    """The values with the best mean score; a trial that diverged is infinitely bad. Ties go to the lower loss, then to the middle."""
+    """The values with the best mean score; a trial that diverged is infinitely bad. Of equals the lower loss, then the middle."""
 
     def rank(values: Values) -> tuple[float, ...]:
         found = [scores[trial.id] for trial in trials if trial.values == values]
