@@ -1,5 +1,6 @@
 """One run serves several budgets: each branch is, to the bit, what a run of that budget alone would have been."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,25 +8,26 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import paribus
 import paribus.engines.trial as trial_module
-from corpora import documents, write_folder
 from paribus.data.store import Corpus, prepare
 from paribus.engines.branches import branch_folder
 from paribus.engines.trial import Job, TrialRun
 from paribus.engines.trial_state import state_of
-from paribus.errors import StudyError, UserError
+from paribus.errors import StudyError
 from paribus.files import read_json
+from paribus.report.build import build_report
+from paribus.study.audit import recorded
 from paribus.study.budgets import branches_of, smaller_budgets
 from paribus.study.plan import Plan, build_plan
 from paribus.study.recipe import Training
 from paribus.study.spec import Study
+from paribus.trail.archive import pack
 from paribus.trail.verification import verify
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Diverged, Trainer
-from trail_study import contents, edit, edit_line, hash_again, study_of
+from trail_study import edit, edit_line, hash_again, study_of
 
 RUNTIME = Runtime("cpu", "float32", False, 1)
 TRAINING = {"tokens": 8000, "batch": 4, "budgets": 3, "warmup": 0.06, "compile": "never", "dtype": "float32"}
@@ -66,8 +68,6 @@ def through(plan: Plan, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    import json
-
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -243,6 +243,117 @@ def test_what_each_budget_came_to_stands_in_the_result(through: Path) -> None:
     assert budgets[-1]["test"] == result["test"]
     assert result["branch_tokens"] == sum(entry["branch_tokens"] for entry in budgets[:-1]) > 0
     assert not list(through.glob("branches/*/checkpoint"))
+
+
+# The audit trail.
+
+
+@pytest.fixture(scope="module")
+def finished(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "study"
+    paribus.run_study(study, out, workers=1)
+    return out
+
+
+def first_trial(out: Path) -> Path:
+    return out / "trials" / read_json(out / "plan.json")["trials"][0]["id"]
+
+
+def test_the_audit_counts_branches_before_the_run_and_the_trainer_agrees(finished: Path) -> None:
+    audit = read_json(finished / "audit.json")
+    assert audit["recorded"] == {"trials": 4, "mismatches": []}
+    for arm in audit["arms"].values():
+        assert [branch["tokens"] for branch in arm["branches"]] == [2000, 4000]
+        assert arm["branch_tokens"] == sum(branch["branch_tokens"] for branch in arm["branches"]) > 0
+        # The extra work is the decay's share of each budget.
+        extra = sum(branch["decay_steps"] for branch in arm["branches"]) / 63
+        assert arm["branch_flops"] / arm["train_flops"] == pytest.approx(extra, rel=0.3)
+
+
+def test_a_branch_that_read_other_batches_than_its_trunk_fails_the_audit(finished: Path) -> None:
+    plan = Plan.from_dict(read_json(finished / "plan.json"))
+    results = {trial.id: read_json(finished / "trials" / trial.id / "result.json") for trial in plan.trials}
+    before = read_json(finished / "audit.json")
+    assert recorded(before, plan, results)["passed"]
+    results[plan.trials[0].id]["budgets"][0]["data_order"] = "0" * 32
+    results[plan.trials[1].id]["budgets"][1]["loss_tokens"] += 1
+    first, second = recorded(before, plan, results)["recorded"]["mismatches"]
+    assert "the branch of 2,000 tokens read other batches than its trunk did" in first
+    assert "the branch of 4,000 tokens: loss_tokens should be" in second
+
+
+def test_verify_checks_branches_and_pack_keeps_them(finished: Path, tmp_path: Path) -> None:
+    verified = verify(finished, seed=0, steps=0)
+    assert verified.verified, verified.faults
+    archive = pack(finished, tmp_path / "study.tar.xz")
+    assert verify(archive, seed=0, steps=0).verified
+    assert build_report(finished)
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("result.json", lambda value: value["test"].update(nats_per_token=1.0), "branch 2000: result.json: test"),
+        ("result.json", lambda value: value.update(decay_steps=9), "branch 2000: result.json: decay_steps"),
+    ],
+)
+def test_a_forged_record_of_a_branch_is_found(
+    finished: Path, tmp_path: Path, name: str, change: Callable[[Any], None], words: str
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "study"))
+    edit(branch_folder(first_trial(copy), 2000) / name, change)
+    hash_again(copy)
+    assert any(words in fault for fault in verify(copy, seed=0, steps=0).faults)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda entry: entry["test"].update(bits_per_byte=0.5), "branch 2000: test.bits_per_byte is 0.5"),
+        (lambda entry: entry.update(data_order="0" * 32), "branch 2000: data_order is"),
+        (lambda entry: entry.update(branch_tokens=7), "branch 2000: branch_tokens is 7"),
+    ],
+)
+def test_a_careful_forger_of_both_records_is_found(
+    finished: Path, tmp_path: Path, change: Callable[[Any], None], words: str
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "study"))
+    edit(branch_folder(first_trial(copy), 2000) / "result.json", change)
+    edit(first_trial(copy) / "result.json", lambda value: change(value["budgets"][0]))
+    hash_again(copy)
+    assert any(words in fault for fault in verify(copy, seed=0, steps=0).faults)
+
+
+def test_a_wrong_rate_in_a_branch_is_found(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "study"))
+    metrics = branch_folder(first_trial(copy), 4000) / "metrics.jsonl"
+    edit_line(metrics, 1, lambda row: row.update(learning_rate=1.0))
+    hash_again(copy)
+    assert any("branch 4000: step" in fault for fault in verify(copy, seed=0, steps=0).faults)
+
+
+def test_trials_of_which_a_branch_is_half_gone_are_trained_again(study: Study, finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "study"))
+    names = [trial["id"] for trial in read_json(copy / "plan.json")["trials"]]
+    expected = {}
+    for trial, name in zip(names, ("result.json", "test_losses.safetensors", "metrics.jsonl"), strict=False):
+        (branch_folder(copy / "trials" / trial, 2000) / name).unlink()
+        expected[trial] = f"branches/2000/{name} is missing"
+    events: list[dict[str, Any]] = []
+    paribus.run_study(study, copy, workers=1, listen=events.append)
+    assert {event["id"]: event["error"] for event in events if event["event"] == "halved"} == expected
+    for trial in names:
+        assert bits(copy / "trials" / trial) == bits(finished / "trials" / trial)
+
+
+def test_an_unfinished_trial_that_lost_a_branch_is_half(plan: Plan, corpus: Corpus, tmp_path: Path) -> None:
+    job = job_of(plan, tmp_path / "trial")
+    polls = iter(range(100))
+    assert run(job, corpus, lambda: next(polls) >= 45) == "stopped"
+    assert state_of(job.folder, plan.trials[0]).kind == "resumable"
+    shutil.rmtree(branch_folder(job.folder, 2000))
+    state = state_of(job.folder, plan.trials[0])
+    assert (state.kind, state.why) == ("half", "branches/2000/result.json is missing")
 
 
 # Wrong input.

@@ -71,7 +71,9 @@ def branches_of(training: Training, steps_of: Callable[[int], int]) -> list[Bran
     warmup = round(training.warmup * full)
     if first.start < max(1, warmup):
         if first.start < 1:
-            raise StudyError(f"{where}: with training.decay = {training.decay:g} nothing is left of the trunk; lower it")
+            raise StudyError(
+                f"{where}: with training.decay = {training.decay:g} nothing is left of the trunk; lower it"
+            )
         raise StudyError(
             f"study: training.warmup = {training.warmup:g}: {warmup} steps, and the branch of {first.tokens:,} tokens "
             f"starts to decay after {first.start}; use at most {_rounded_down(first.start / full):g}, or leave out "

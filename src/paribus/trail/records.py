@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from paribus.engines.branches import LOSSES, branch_folder
 from paribus.engines.manifest import NAME, ManifestError, altered, hashed_files, read_manifest
 from paribus.engines.trial import clipped_share
 from paribus.errors import UserError
@@ -20,6 +21,7 @@ from paribus.report.reading import read_study
 from paribus.study.plan import build_plan, trial_id
 from paribus.study.stopping import at_look, looks
 from paribus.study.trials import Trial
+from paribus.trail.branches import branch_records, budgets_of
 from paribus.trail.checks import CLOSE, Check, check, differences, same, shortened
 from paribus.trail.evidence import Evidence
 from paribus.trail.machine import Json, described, reasons
@@ -144,6 +146,7 @@ def _of_trial(evidence: Evidence, trial: Trial) -> Iterator[str]:
     if (result["parameters"], result["total_parameters"]) != (own, total):
         said = f"{result['parameters']:,} and {result['total_parameters']:,}"
         yield f"result.json counts {said} parameters, and it is {own:,} and {total:,}"
+    yield from branch_records(evidence, trial)
     sessions = evidence.sessions[trial.id]
     if sessions and (sessions[-1]["status"], sessions[-1]["to_step"]) != (result["status"], result["steps"]):
         yield "sessions.json does not end as result.json does"
@@ -166,6 +169,12 @@ def scores(evidence: Evidence) -> Check:
         faults += _score_faults(where, test, losses, windows, everything)
         for split, score in test["by_split"].items():
             faults += _score_faults(f"{where}.by_split.{split}", score, losses, windows, windows["split"] == int(split))
+    for trial in evidence.whole:
+        for entry in budgets_of(evidence, trial):
+            if entry["status"] == "done":
+                losses = load_file(branch_folder(evidence.folder(trial), entry["tokens"]) / LOSSES)
+                where = f"trial {trial.id}: branch {entry['tokens']}: test"
+                faults += _score_faults(where, entry["test"], losses, windows, np.ones(len(windows["document"]), bool))
     return check("test scores", f"of {len(evidence.done)} trials, from {len(windows['document'])} losses each", faults)
 
 

@@ -17,6 +17,7 @@ from paribus.models.initialisation import initial_names
 from paribus.models.transformer import parameter_shapes
 from paribus.study.audit import audit, common_names, recorded
 from paribus.study.trials import Trial
+from paribus.trail.branches import branch_reads, budgets_of
 from paribus.trail.checks import CLOSE, Check, check, differences
 from paribus.trail.evidence import Evidence, Json
 from paribus.trail.machine import reasons
@@ -59,12 +60,11 @@ def starts(evidence: Evidence, here: Json) -> Check:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a run of some steps reads."""
+    """What a run reads; the first three after 0, 1, 2 … steps."""
 
-    order: str
+    orders: tuple[str, ...]
     seen: tuple[int, ...]
-    """Tokens seen after each step."""
-    loss_tokens: int
+    loss: tuple[int, ...]
     planned: int
     """Steps of the whole budget."""
 
@@ -74,44 +74,46 @@ def data_order(evidence: Evidence, corpus: Corpus) -> Check:
     known: dict[str, _Read] = {}
     faults = []
     for trial in evidence.whole:
-        config, result = evidence.config(trial), evidence.results[trial.id]
+        config = evidence.config(trial)
+        steps = max(evidence.results[trial.id]["steps"], *(entry["steps"] for entry in budgets_of(evidence, trial)), 0)
         key = json.dumps(
             [
                 config.objective.model_dump(mode="json"),
                 config.training.batch,
                 config.training.tokens,
                 trial.seed,
-                result["steps"],
+                steps,
             ]
         )
         if key not in known:
-            known[key] = _read(corpus, evidence, trial)
+            known[key] = _read(corpus, evidence, trial, steps)
         faults += [f"trial {trial.id}: {text}" for text in _read_faults(evidence, trial, known[key])]
     return check("data order", f"{len(evidence.whole)} trials, batch by batch", faults)
 
 
-def _read(corpus: Corpus, evidence: Evidence, trial: Trial) -> _Read:
+def _read(corpus: Corpus, evidence: Evidence, trial: Trial, steps: int) -> _Read:
     config = evidence.config(trial)
     batches = TrainingBatches(corpus, config.data, config.objective, config.training.batch, trial.seed)
-    order, seen, loss, total = "", [], 0, 0
-    for step in range(evidence.results[trial.id]["steps"]):
+    orders, seen, loss = [""], [0], [0]
+    for step in range(steps):
         batch = batches.at(step)
-        order = batch_hash(order, batch)
-        total += batch.seen_tokens
-        loss += batch.loss_tokens
-        seen.append(total)
-    return _Read(order, tuple(seen), loss, batches.steps(config.training.tokens))
+        orders.append(batch_hash(orders[-1], batch))
+        seen.append(seen[-1] + batch.seen_tokens)
+        loss.append(loss[-1] + batch.loss_tokens)
+    return _Read(tuple(orders), tuple(seen), tuple(loss), batches.steps(config.training.tokens))
 
 
 def _read_faults(evidence: Evidence, trial: Trial, read: _Read) -> Iterator[str]:
     result = evidence.results[trial.id]
-    if result["status"] == "done" and result["steps"] != read.planned:
-        yield f"it took {result['steps']:,} steps, and its budget is {read.planned:,}"
-    if result["hashes"]["data_order"] != read.order:
-        yield f"hashes.data_order is {result['hashes']['data_order']} and should be {read.order}"
-    if result["loss_tokens"] != read.loss_tokens:
-        yield f"loss_tokens is {result['loss_tokens']:,} and should be {read.loss_tokens:,}"
-    for row, tokens in zip(metrics_of(evidence, trial), read.seen, strict=False):
+    steps = result["steps"]
+    if result["status"] == "done" and steps != read.planned:
+        yield f"it took {steps:,} steps, and its budget is {read.planned:,}"
+    if result["hashes"]["data_order"] != read.orders[steps]:
+        yield f"hashes.data_order is {result['hashes']['data_order']} and should be {read.orders[steps]}"
+    if result["loss_tokens"] != read.loss[steps]:
+        yield f"loss_tokens is {result['loss_tokens']:,} and should be {read.loss[steps]:,}"
+    yield from branch_reads(evidence, trial, read.orders, read.seen, read.loss)
+    for row, tokens in zip(metrics_of(evidence, trial), read.seen[1:], strict=False):
         if row["tokens"] != tokens:
             yield f"step {row['step']} in metrics.jsonl has seen {row['tokens']:,} tokens and should have seen {tokens:,}"
             return
