@@ -35,15 +35,20 @@ def interactions(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | Non
                 continue
             name = f"crossing_{len(views)}"
             data[name], data[f"{name}_seeds"] = means, rings
-            views.append((_label(design, each, pair), _lines(name, each, pair, metric, means, rings)))
+            label, several = _label(design, each, pair), len({row["seed"] for row in rings}) > 1
+            if several:
+                views.append((label, _lines(name, each, pair, metric, means, rings, "level")))
+            views.append(
+                (f"{label}, as measured" if several else label, _lines(name, each, pair, metric, means, rings, "score"))
+            )
     if not views:
         return None
     return Chart(
         "interactions",
         "Interactions",
         "A line for each level of the first factor, over the levels of the second. Dots: means over seeds; rings and thin lines: "
-        "single seeds, the same in all. Parallel lines: no interaction. Seeds are compared with themselves, so how far apart the "
-        "rings of one dot lie says little about the gaps between lines: the intervals of these are in the next figure.",
+        "single seeds, the same in all; where a figure is not as measured, what a seed adds to all cells alike is taken out of "
+        "them, since seeds are compared with themselves. Parallel lines: no interaction. Intervals are in the next figure.",
         tuple(views),
         arms=False,
     )
@@ -83,10 +88,15 @@ def _scores(record: StudyRecord, each: Json, pair: tuple[str, str], metric: Metr
             rings += [row | {"seed": seed, "score": rounded(value)} for seed, value in own.items()]
             if own:
                 means.append(row | {"score": rounded(fmean(own.values())), "seeds": len(own)})
-    return means, rings
+    centre = fmean(row["score"] for row in rings) if rings else 0.0
+    of_seed = {seed: fmean(row["score"] for row in rings if row["seed"] == seed) - centre for seed in seeds}
+    return means, [row | {"level": rounded(row["score"] - of_seed[row["seed"]])} for row in rings]
 
 
-def _lines(name: str, each: Json, pair: tuple[str, str], metric: Metric, means: list[Row], rings: list[Row]) -> Spec:
+def _lines(
+    name: str, each: Json, pair: tuple[str, str], metric: Metric, means: list[Row], rings: list[Row], shown: str
+) -> Spec:
+    """The figure of one pair of factors; `shown` is the rings' `score`, or their `level` without what the seed adds to all."""
     first, second = pair
     levels = each["levels"][first]
     x = alt.X(
@@ -95,19 +105,15 @@ def _lines(name: str, each: Json, pair: tuple[str, str], metric: Metric, means: 
         scale=alt.Scale(type="point", padding=0.6),
         axis=alt.Axis(title=leaf(second), labelAngle=0, grid=False, labelLimit=240),
     )
-    ends = [row["score"] for row in [*means, *rings]]
-    y = alt.Y(
-        "score:Q",
-        scale=alt.Scale(domain=domain(ends), nice=False),
-        axis=alt.Axis(title=metric.axis(), format=".3~f", tickCount=6),
-    )
+    scale = alt.Scale(domain=domain([row["score"] for row in means] + [row[shown] for row in rings]), nice=False)
+    axis = alt.Axis(title=metric.axis(), format=".3~f", tickCount=6)
     colours = alt.Color(
         "line:N",
         sort=levels,
         scale=alt.Scale(domain=levels, range=[f"var(--arm-{number % HUES})" for number in range(len(levels))]),
         legend=alt.Legend(
             title=leaf(first), orient="top", labelColor="var(--ink)", titleColor="var(--muted)", labelLimit=300,
-            symbolType="circle", titleFontWeight="normal", labelFontSize=12, titleFontSize=12,
+            symbolType="circle", symbolOpacity=1, columnPadding=18, titleFontWeight="normal", labelFontSize=12, titleFontSize=12,
         ),
     )  # fmt: skip
     told = [
@@ -115,8 +121,10 @@ def _lines(name: str, each: Json, pair: tuple[str, str], metric: Metric, means: 
         alt.Tooltip("x:N", title=leaf(second)),
         alt.Tooltip("score:Q", title="Score", format=".4f"),
     ]
-    every = alt.Chart(alt.NamedData(name=f"{name}_seeds")).encode(x=x, y=y, color=colours)
-    mean = alt.Chart(alt.NamedData(name=name)).encode(x=x, y=y, color=colours)
+    every = alt.Chart(alt.NamedData(name=f"{name}_seeds")).encode(
+        x=x, y=alt.Y(f"{shown}:Q", scale=scale, axis=axis), color=colours
+    )
+    mean = alt.Chart(alt.NamedData(name=name)).encode(x=x, y=alt.Y("score:Q", scale=scale, axis=axis), color=colours)
     chart = alt.layer(
         every.mark_line(strokeWidth=0.8, opacity=0.3).encode(detail="seed:N"),
         every.mark_point(size=30, strokeWidth=1.1, opacity=0.7).encode(
@@ -191,7 +199,7 @@ def _forest(name: str, rows: list[Row], metric: Metric) -> Spec:
         y=alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0.1, paddingOuter=0.05))
     )
     chart = alt.layer(
-        base.mark_rule(color="var(--rule)").encode(x=alt.datum(0, scale=x, axis=axis)),
+        alt.Chart(alt.NamedData(name=name)).mark_rule(color="var(--rule)").encode(x=alt.datum(0, scale=x, axis=axis)),
         base.mark_rule(strokeWidth=3, strokeCap="round", yOffset=7).encode(
             x=alt.X("low:Q", scale=x, axis=axis), x2="high:Q", color=colours, tooltip=tooltip
         ),

@@ -143,8 +143,8 @@ def _sentence(design: Json, each: Json, effect: Json, places: int, metric: Metri
         else f"it does {'more' if effect['low'] > 0 else 'less'} good with {level(second, other)} than with {level(second, base)}"
     )
     return (
-        f"{where[:1].upper()}{where[1:]}{': ' if where else ''}{ours} against {reference}{over} improves {metric.label} by "
-        f"{simple[base]} with {level(second, base)}, and by {simple[other]} with {level(second, other)}. "
+        f"{where[:1].upper()}{where[1:]}{': ' if where else ''}{ours} against {reference}{over}, improvement in {metric.label}: "
+        f"{simple[base]} with {level(second, base)}, {simple[other]} with {level(second, other)}. "
         f"Interaction {told(effect, places)}: {conclusion}."
     )
 
