@@ -105,9 +105,11 @@ def run(
 @app.command()
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory, or an archive of pack.")],
-    form: Annotated[Literal["html", "md", "json"], typer.Option("--format", help="html, md or json.")] = "html",
+    form: Annotated[
+        Literal["html", "md", "latex", "json"], typer.Option("--format", help="html, md, latex or json.")
+    ] = "html",
 ) -> None:
-    """Write the report of a study's directory again, as a page, as Markdown or as JSON, and print its path.
+    """Write the report of a study's directory again, as a page, as Markdown, as JSON or as LaTeX tables; print its path.
 
     That of an archive is written beside it.
     """
@@ -151,6 +153,22 @@ def pack(
     from paribus.cli.verify import pack_study
 
     pack_study(directory, file)
+
+
+@app.command()
+def aggregate(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Finished studies, one for each task.")],
+    metric: Annotated[str, typer.Option("--metric", help="What is compared, such as bits_per_byte.")] = "exact_match",
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="ARM", help="What others are compared with; by default the first."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Take studies of the same arms on several tasks together: interquartile means, probabilities of improvement."""
+    from paribus.cli.aggregate import show_aggregate
+
+    show_aggregate(directories, metric, against, as_json)
 
 
 @app.command()

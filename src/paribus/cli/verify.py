@@ -81,6 +81,6 @@ def report_of(path: Path, form: str) -> Path:
         stem = path.name
         for suffix in SUFFIXES:
             stem = stem.removesuffix(suffix)
-        target = path.with_name(f"{stem}.{form}")
+        target = path.with_name(f"{stem}{written.suffix}")
         shutil.copyfile(written, target)
         return target

@@ -7,11 +7,12 @@ from paribus.errors import UserError
 from paribus.files import write_text
 from paribus.report.reading import StudyRecord, read_study
 
-FORMATS = ("html", "md", "json")
+FORMATS = {"html": "html", "md": "md", "json": "json", "latex": "tex"}
+"""What a report can be, and how the name of its file ends."""
 
 
 def build_report(directory: Path, format: str = "html") -> Path:
-    """Write `report.html`, `report.md` or `report.json` into a study's directory and return its path.
+    """Write `report.html`, `report.md`, `report.json` or `report.tex` into a study's directory and return its path.
 
     A pure function of the other files there: the same directory gives the same bytes, wherever it lies and whenever it
     is called. Unfinished and diverged trials are reported as such. Raises StudyError where the directory holds no study,
@@ -19,7 +20,7 @@ def build_report(directory: Path, format: str = "html") -> Path:
     """
     if format not in FORMATS:
         raise UserError(f"--format {format}: there is no such report; use one of {', '.join(FORMATS)}")
-    path = directory / f"report.{format}"
+    path = directory / f"report.{FORMATS[format]}"
     write_text(path, render(read_study(directory), format))
     return path
 
@@ -34,6 +35,10 @@ def render(record: StudyRecord, format: str) -> str:
         from paribus.report.summary import summary
 
         return json.dumps(summary(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    if format == "latex":
+        from paribus.report.paper import paper
+
+        return paper(record)
     from paribus.report.html import html  # altair and vega take a second to load; the other formats need neither
 
     return html(record)

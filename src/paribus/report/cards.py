@@ -8,6 +8,8 @@ from markupsafe import Markup
 from paribus.report import numbers, repeats, wording
 from paribus.report.metrics import metric_of
 from paribus.report.reading import Claim, StudyRecord, Verdict
+from paribus.report.scope import seed_text
+from paribus.report.stopping import rule_of
 from paribus.report.strips import draw_interval, reach_of
 
 Pairs = tuple[tuple[str, str], ...]
@@ -20,7 +22,8 @@ class Judged:
     claim: Claim
     name: str
     """Name of its place in the page, without the `#`."""
-    word: str
+    where: str
+    """Of a repeat: `at equal parameters`, `under model.init = normal_0.02`."""
     effect: str
     rule: str
     estimand: str
@@ -35,7 +38,7 @@ class Judged:
     flags: tuple[str, ...] = ()
     """What a reader must know of its seeds: outliers, and at which look it was decided."""
     remark: str = ""
-    """Of a repeat: what the other setting did to the verdict."""
+    """Of a repeat: what the other setting did to the verdict, where it did something."""
     changed: bool = False
     """Of a repeat: whether the verdict or the sign of the estimate is another."""
     groups: tuple["Repeated", ...] = ()
@@ -64,8 +67,9 @@ def cards(record: StudyRecord) -> tuple[Judged, ...]:
             for again in group.claims:
                 number += 1
                 row = _judged(record, again, f"claim-{index}-{number}", reach)
-                said = repeats.remark(record, pair.claim, again)
-                rows.append(replace(row, remark=said, changed=repeats.changes(pair.claim, again)))
+                changed = repeats.changes(pair.claim, again)
+                said = repeats.remark(record, pair.claim, again) if changed or again.outcome == "pending" else ""
+                rows.append(replace(row, remark=said, changed=changed))
             notes = tuple(_over_knobs(record, pair.claim)) if group.kind == "matching" else ()
             folded = len(rows) > repeats.FOLDED
             grouped.append(Repeated(group.title, group.summary, group.changed, folded, tuple(rows), notes))
@@ -82,18 +86,12 @@ def _over_knobs(record: StudyRecord, claim: Claim) -> Iterator[str]:
 
 
 def flags(record: StudyRecord, verdict: Verdict | None) -> Sequence[str]:
-    """What a reader must know of the seeds behind a verdict, a sentence each."""
-    if verdict is None:
-        return ()
+    """What a reader must know of the seeds behind a verdict, in a few words each; its note says more."""
     found = []
-    if verdict.outliers:
-        seeds = numbers.listed(map(str, verdict.outliers))
-        what = f"Seed {seeds} lies" if len(verdict.outliers) == 1 else f"Seeds {seeds} lie"
-        found.append(
-            f"{what} apart from the others. With outliers on one side the interval errs more often than its confidence says."
-        )
-    if verdict.decided_at is not None and record.stopping.get("rule") not in (None, "fixed"):
-        found.append(f"Decided at the look after {verdict.decided_at} seeds.")
+    if verdict and verdict.outliers:
+        found.append(f"outlying {'seed' if len(verdict.outliers) == 1 else 'seeds'}: {seed_text(verdict.outliers)}")
+    if verdict and verdict.decided_at is not None and rule_of(record) != "fixed":
+        found.append(f"decided after {verdict.decided_at} seeds")
     return tuple(found)
 
 
@@ -112,10 +110,12 @@ def _judged(record: StudyRecord, claim: Claim, name: str, reach: float) -> Judge
             ("Margin", numbers.fixed(claim.margin, digits)),
             ("Seeds", str(verdict.seeds)),
         ]
+    if verdict and verdict.outliers:
+        facts.append(("Outlying seeds", seed_text(verdict.outliers)))
     return Judged(
         claim=claim,
         name=name,
-        word=wording.OUTCOMES[claim.outcome],
+        where=repeats.at(record, claim) if claim.under else "",
         effect=wording.effect(record, claim),
         rule=wording.rule(claim),
         estimand=wording.estimand_text(claim),
@@ -135,7 +135,6 @@ def _details(verdict: Verdict, digits: int) -> Iterator[tuple[str, str]]:
     least = second.get("sign_flip_least_p")
     details = [
         ("Improvement of each seed", ", ".join(numbers.signed(gain, digits) for gain in verdict.per_seed)),
-        ("Outlying seeds", ", ".join(map(str, verdict.outliers))),
         ("Spread over seeds (SD)", numbers.fixed(verdict.sd_seed, digits + 1)),
         ("Spread over documents (SD)", numbers.fixed(verdict.sd_document, digits + 1)),
         ("Test documents", numbers.grouped(verdict.documents)),

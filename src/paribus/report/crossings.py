@@ -22,7 +22,10 @@ def part(record: StudyRecord) -> Part | None:
     found = record.verdicts.get("crossings")
     if not found:
         return None
-    texts = [text for design in found["designs"] for text in _texts(found, design)]
+    texts = list(dict.fromkeys(note for design in found["designs"] for note in design["notes"]))
+    texts += [
+        text for design in found["designs"] for each in design["analysed"] for text in _of_part(found, design, each)
+    ]
     analysed = [(design, each) for design in found["designs"] for each in design["analysed"]]
     if analysed:
         texts.append(family(found))
@@ -46,8 +49,12 @@ def family(found: Json) -> str:
         f"Improvements in {metric.label}, positive is better, about {about}. The {count} intervals of this section are a "
         f"family of their own: together they hold with {level}, apart from those of the claims. A simple effect is that of one "
         "factor at one level of another; an interaction is the difference of two simple effects; main effects are means over the "
-        "levels of the other factors, each level counting alike."
+        f"levels of the other factors, each level counting alike.{_setting(found)}"
     )
+
+
+def _setting(found: Json) -> str:
+    return f" Each arm has its own best {listed(found['tuned'])}." if found["tuned"] else ""
 
 
 def title(design: Json, each: Json) -> str:
@@ -88,24 +95,22 @@ def contrast(effect: Json) -> str:
 
 
 def interaction_lines(verdicts: Json) -> Iterator[str]:
-    """Each interaction in a line, for the command line."""
+    """Each interaction in a line, for the command line, and over what their intervals hold."""
     found = verdicts.get("crossings") or {"designs": []}
+    lines = []
     for design in found["designs"]:
         for each in design["analysed"]:
-            places = digits(each["effects"])
             for effect in each["effects"]:
                 if "interaction" in effect["kind"]:
                     where = f" ({title(design, each)})" if each["at"] or design["under"] else ""
-                    measured = f"{told(effect, places)} {metric_of(found['metric']).label}"
-                    yield f"{effect['kind']}: {contrast(effect)}{where}: {measured}"
-
-
-def _texts(found: Json, design: Json) -> Iterator[str]:
-    under = f"{design['under'][:1].upper()}{design['under'][1:]}: " if design["under"] else ""
-    for note in design["notes"]:
-        yield f"{under}{note}"
-    for each in design["analysed"]:
-        yield from _of_part(found, design, each)
+                    measured = "no estimate" if effect["estimate"] is None else f"{effect['estimate']:+.4f}"
+                    if effect["low"] is not None:
+                        measured += f" [{effect['low']:+.4f}, {effect['high']:+.4f}]"
+                    unit = metric_of(found["metric"]).label
+                    lines.append(f"{effect['kind']}: {contrast(effect)}{where}: {measured} {unit}")
+    yield from lines
+    if lines:
+        yield f"these hold together with all {found['intervals']} effects of crossed factors, apart from the claims"
 
 
 def _of_part(found: Json, design: Json, each: Json) -> Iterator[str]:

@@ -23,7 +23,7 @@ from paribus.report.charts import draw_charts
 from paribus.report.contents import parts_of
 from paribus.report.figures import ChartBook, colour, dash
 from paribus.report.reading import StudyRecord
-from paribus.report.scope import SCOPE_NOTE, guide
+from paribus.report.scope import guide, scope_note
 from paribus.report.visibility import draw_visibility
 
 
@@ -46,7 +46,7 @@ def html(record: StudyRecord) -> str:
         tables=tables,
         settings=settings,
         numbers=numbers,
-        scope_note=SCOPE_NOTE,
+        scope_note=scope_note(record),
         how_to_read=guide(record),
         confidence=wording.confidence_text(record),
         scripts={name: Markup(text) for name, text in scripts.items()},

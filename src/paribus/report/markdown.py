@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterable
 
+from paribus.report.cards import flags
 from paribus.report.contents import parts_of
 from paribus.report.metrics import metric_of
 from paribus.report.numbers import decimals, fixed, interval, signed
 from paribus.report.parts import Part
 from paribus.report.reading import Claim, StudyRecord
 from paribus.report.repeats import Contrast, Group, at, contrasts, groups, over_knobs, over_text, remark, words_of
-from paribus.report.scope import SCOPE_NOTE, guide
+from paribus.report.scope import guide, scope_note
 from paribus.report.settings import command, settings, shown
 from paribus.report.tables import (
     Cell,
@@ -42,9 +43,14 @@ def plain(text: str) -> str:
 def markdown(record: StudyRecord) -> str:
     """The whole report, without its charts."""
     said, parts = answer(record), parts_of(record)
-    lines = [f"# {plain(record.question)}", "", f"**{plain(said.headline)}** {plain(' '.join(said.sentences))}", ""]
+    lines = [
+        f"# {plain(record.question)}",
+        "",
+        f"**{plain(said.headline)}** {plain(' '.join([*said.sentences, *said.lessons]))}",
+        "",
+    ]
     lines += [f"- {plain(label)}: {plain(value)}" for label, value in said.scope]
-    lines += ["", f"*{plain(SCOPE_NOTE)}*", ""]
+    lines += ["", f"*{plain(scope_note(record))}*", ""]
     if record.about:
         lines += [plain(record.about), ""]
     lines += ["## Claims", ""]
@@ -94,6 +100,8 @@ def _claim(record: StudyRecord, claim: Claim) -> Iterable[str]:
         yield f"- {plain(name)} is scored off its training distribution. {plain(why)}"
     if verdict.note:
         yield f"- {plain(verdict.note)}"
+    for flag in flags(record, verdict):
+        yield f"- {plain(flag)}"
     yield ""
 
 

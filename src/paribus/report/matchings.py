@@ -42,7 +42,7 @@ def part(record: StudyRecord) -> Part | None:
         "Whether an arm wins by what it is or by what it costs: each claim as written, and with arms solved for to be equal.",
         tuple(_texts(record, pairs)),
         ("matched",),
-        (_verdicts(record, pairs), _costs(record, solved)),
+        (*(_verdicts(record, pair) for pair in pairs), _costs(record, solved)),
     )
 
 
@@ -52,25 +52,21 @@ def _texts(record: StudyRecord, pairs: Sequence[repeats.Contrast]) -> Iterator[s
             yield f"“{pair.claim.says.rstrip('.')}” is {pair.claim.outcome} as written. {said}"
 
 
-def _verdicts(record: StudyRecord, pairs: Sequence[repeats.Contrast]) -> Table:
-    """A row for each claim as written, under each matching by each knob, and over all knobs."""
-    rows = []
-    for pair in pairs:
-        same = [claim for claim in (pair.claim, *pair.repeats) if claim.matching]
-        rows += [_row(record, claim) for claim in (pair.claim, *same)]
-        for entry in repeats.over_knobs(record, pair.claim):
-            if len(entry["verdicts"]) > 1:
-                differ = len(set(entry["verdicts"].values())) > 1
-                why = "the knob changes the answer" if differ else "every knob says so"
-                words = repeats.words_of(record, str(entry["matching"]))
-                over = (Cell(f"equal {words}, over all knobs"), Cell(MISSING), number(MISSING), number(MISSING))
-                rows.append(
-                    (Cell(pair.claim.says), *over, Cell(f"{entry['verdict']}: {why}", _KINDS[entry["verdict"]]))
-                )
-    columns = ("Claim", "Arms", "Turned for it", "Improvement", "Interval", "Verdict")
-    note = "A claim holds under a matching only if it does by every knob; where the knob changes the answer it is undecided."
+def _verdicts(record: StudyRecord, pair: repeats.Contrast) -> Table:
+    """A claim as written, under each matching by each knob, and over all knobs: a row each."""
+    rows = [_row(record, claim) for claim in (pair.claim, *pair.repeats) if claim is pair.claim or claim.matching]
+    for entry in repeats.over_knobs(record, pair.claim):
+        if len(entry["verdicts"]) > 1:
+            differ = len(set(entry["verdicts"].values())) > 1
+            why = "the knob changes the answer" if differ else "by every knob"
+            words = repeats.words_of(record, str(entry["matching"]))
+            over = (Cell(f"equal {words}, over all knobs"), Cell(MISSING), number(MISSING), number(MISSING))
+            rows.append((*over, Cell(f"{entry['verdict']}, {why}", _KINDS[entry["verdict"]])))
+    columns = ("Arms", "Turned for it", "Improvement", "Interval", "Verdict")
+    several = any(len(entry["verdicts"]) > 1 for entry in repeats.over_knobs(record, pair.claim))
+    note = "It holds under a matching only if it does by every knob; where the knob changes the answer it is undecided."
     return Table(
-        "Each claim with arms made equal; intervals hold for all claims together", columns, tuple(rows), (note,)
+        f"“{pair.claim.says.rstrip('.')}”, with arms made equal", columns, tuple(rows), (note,) if several else ()
     )
 
 
@@ -82,8 +78,7 @@ def _row(record: StudyRecord, claim: Claim) -> tuple[Cell, ...]:
     told = ((_home(record, name), _changes(record, name, claim)) for name in (claim.arm, claim.against))
     turned = [f"{home}: {text}" for home, text in told if text]
     return (
-        Cell(claim.says),
-        Cell(claim.under or "as written"),
+        Cell(claim.under or "as written", "arm"),
         Cell("; ".join(turned) or (MISSING if not claim.matching else "nothing: equal as written")),
         number(signed(verdict.estimate, digits) if verdict else MISSING),
         number(interval(verdict.low, verdict.high, digits) if verdict else MISSING),
@@ -110,28 +105,25 @@ def _changes(record: StudyRecord, name: str, claim: Claim) -> str:
 def _costs(record: StudyRecord, solved: Sequence[Json]) -> Table:
     """What each arm costs in every quantity, as written and under each matching, beside the reference."""
     names = [name for claim in record.claims if claim.matching for name in (claim.arm, claim.against)]
+    references = {str(table.get("reference")) for table in solved}
+    reference = record.arm(references.pop()) if len(references) == 1 else None
     written = dict.fromkeys(_home(record, name) for name in names)
-    rows = [_costs_row(record, "as written", name, "", (), None, {}) for name in written]
+    rows = [_costs_row(record, "as written", name, "", (), reference, {}) for name in written]
     for table in solved:
         claims = [claim for claim in record.claims if claim.matching and claim.under == table.get("under")]
-        arms = dict.fromkeys(name for claim in claims for name in (claim.arm, claim.against))
-        for name in arms:
-            changes = (table.get("changes") or {}).get(_home(record, name)) or {}
-            sets = ", ".join(assigned(field, value) for field, value in changes.items())
-            latency = (table.get("latencies") or {}).get(_home(record, name)) or {}
-            row = (
-                str(table["under"]),
-                name,
-                sets,
-                tuple(table["quantities"]),
-                record.arm(str(table.get("reference"))),
-                latency,
-            )
-            rows.append(_costs_row(record, *row))
+        for name in dict.fromkeys(name for claim in claims for name in (claim.arm, claim.against)):
+            home = _home(record, name)
+            changes = (table.get("changes") or {}).get(home) or {}
+            latency = (table.get("latencies") or {}).get(home) or {}
+            if changes or latency:
+                sets = ", ".join(assigned(field, value) for field, value in changes.items())
+                goal = record.arm(str(table.get("reference")))
+                rows.append(_costs_row(record, str(table["under"]), name, sets, table["quantities"], goal, latency))
     timed = any(table.get("latencies") for table in solved)
-    columns = ("Arm", "Arms", "Sets", *(quantity.heading for quantity in _QUANTITIES.values()))
+    columns = ("Arm", "Made equal", "Sets", *(quantity.heading for quantity in _QUANTITIES.values()))
     notes = (
-        "In brackets: the distance from the reference, whose value the others were solved for. Training FLOPs are means over "
+        "In brackets: the distance from the reference, whose value the others were solved for; an arm without a row of its "
+        "own under a matching is equal as written. Training FLOPs are means over "
         f"the first {SEEDS_TOGETHER} seeds, over which they are matched; serving FLOPs and bytes are those of the workload. "
         "Live parameters are those that get a gradient; the serial path is counted in layers.",
     )
@@ -157,13 +149,13 @@ def _costs_row(
         value, goal = _count(arm, quantity), _count(reference, quantity)
         text = MISSING if value is None else grouped(round(value)) if how.exact else compact(value)
         if value is not None and goal and reference is not arm:
-            text += f" ({signed(100 * (value - goal) / goal, 1)} %)"
+            text += f" ({signed(round(100 * (value - goal) / goal, 1) or 0.0, 1)} %)"
         cells.append(Cell(text, "number", tag="matched" if quantity in matched and reference is not arm else ""))
     ratio = MISSING if not latency else f"{fixed(latency['ratio'], 3)} ± {fixed(latency['spread'], 3)}"
     cells.append(Cell(ratio, "number", tag="matched" if "latency" in matched and latency else ""))
     is_reference = reference is not None and reference is arm
     told = "the reference" if is_reference else sets or ("nothing" if under != "as written" else MISSING)
-    return (Cell(_home(record, name), "arm"), Cell(under), Cell(told), *cells)
+    return (Cell(_home(record, name), "arm"), Cell(under.removeprefix("equal ")), Cell(told), *cells)
 
 
 def _count(arm: Arm | None, quantity: str) -> float | None:

@@ -80,6 +80,8 @@ def _summary(claim: Claim, repeats: Sequence[Claim]) -> str:
     signs = sum(flipped(claim, again) for again in judged)
     if not other and not signs:
         return "same verdict, same sign" if len(judged) == 1 else f"same verdict and sign in all {len(judged)}"
+    if len(judged) == 1:
+        return " and ".join(["another verdict"] * other + ["the other sign"] * signs)
     parts = [f"another verdict in {other} of {len(judged)}"] if other else []
     return " and ".join(parts + ([f"the other sign in {signs} of {len(judged)}"] if signs else []))
 

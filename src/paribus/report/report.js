@@ -95,6 +95,24 @@
   dark.addEventListener("change", name);
   name();
 
+  // The link of the section that is being read.
+  const links = new Map([...document.querySelectorAll(".top nav a")].map((link) => [link.hash.slice(1), link]));
+  const seen = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        for (const link of links.values()) link.removeAttribute("aria-current");
+        const link = links.get(target.id);
+        if (!link) continue;
+        link.setAttribute("aria-current", "true");
+        const nav = link.parentElement;
+        if (nav.scrollWidth > nav.clientWidth) nav.scrollLeft = link.offsetLeft - nav.offsetLeft - nav.clientWidth / 3;
+      }
+    },
+    { rootMargin: "-20% 0px -75% 0px" },
+  );
+  for (const section of document.querySelectorAll("main > section[id]")) seen.observe(section);
+
   const copy = document.getElementById("copy");
   copy?.addEventListener("click", async () => {
     const text = document.getElementById("command").textContent;

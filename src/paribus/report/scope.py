@@ -9,6 +9,7 @@ from paribus.report.measured import SHARES, objectives, scored_on
 from paribus.report.metrics import METRICS
 from paribus.report.numbers import MISSING, compact, grouped, listed, value_text
 from paribus.report.reading import StudyRecord
+from paribus.report.stopping import stopping_short, stopping_text
 from paribus.study.architecture import Model
 
 _CHOICES = (
@@ -19,9 +20,12 @@ _CHOICES = (
     ("Started from", "start_from"),
 )
 
-SCOPE_NOTE = (
-    "At this budget: this corpus, this size, these tokens and this recipe. One size allows no statement about scale."
-)
+
+def scope_note(record: StudyRecord) -> str:
+    """How far the answer reaches, in a sentence or two."""
+    if len(record.study.get("sizes") or ()) > 1:
+        return "At these sizes and budgets: this corpus, these tokens and this recipe. Nothing is said beyond the largest size."
+    return "At this budget: this corpus, this size, these tokens and this recipe. One size allows no statement about scale."
 
 
 def scope_of(record: StudyRecord) -> list[tuple[str, str]]:
@@ -47,6 +51,7 @@ def scope_of(record: StudyRecord) -> list[tuple[str, str]]:
         rows.append(("Training", f"{compact(tokens)} tokens per trial"))
     seeds = sorted({trial.seed for trial in record.trials})
     rows.append(("Seeds", f"{len(seeds)} ({seed_text(seeds)})"))
+    rows.append(("Stopping rule", stopping_short(record)))
     inits = list(dict.fromkeys(str(arm.section("model").get("init", MISSING)) for arm in record.arms))
     again = f" (repeated under {listed(inits[1:])})" if len(inits) > 1 else ""
     rows.append(("Initialisation", f"{inits[0] if inits else MISSING}{again}"))
@@ -89,7 +94,13 @@ def guide(record: StudyRecord) -> tuple[tuple[str, str], ...]:
         means, better = f"{loss}; of accuracies, {share}", f"Lower loss is better, and higher accuracy. {_shares()}"
     batches = "same batches, " if len(objectives(record)) == 1 else ""
     positive = f"{means}, paired seed by seed: same start, {batches}same test windows. {better}"
-    return (("An improvement is positive.", positive), *_GUIDE)
+    first, *others = _GUIDE
+    return (
+        ("An improvement is positive.", positive),
+        first,
+        ("When seeds stopped.", stopping_text(record)),
+        *others,
+    )
 
 
 def _shares() -> str:

@@ -8,7 +8,7 @@ from paribus.report.measured import scored_on, tabled
 from paribus.report.numbers import mean, spread
 from paribus.report.reading import Claim, StudyRecord
 from paribus.report.repeats import contrasts, kind_of, over_knobs, remark
-from paribus.report.scope import SCOPE_NOTE
+from paribus.report.scope import scope_note
 from paribus.report.scores import Score
 from paribus.report.settings import command
 from paribus.report.tables import Table, checks
@@ -47,9 +47,10 @@ def summary(record: StudyRecord) -> dict[str, Any]:
         "answer": {
             "headline": said.headline,
             "sentences": list(said.sentences),
+            "lessons": list(said.lessons),
             "outcome": said.outcome,
             "scope": dict(said.scope),
-            "scope_note": SCOPE_NOTE,
+            "scope_note": scope_note(record),
         },
         "scored_on": scored_on(record),
         "confidence": record.confidence,

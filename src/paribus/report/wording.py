@@ -42,7 +42,9 @@ class Answer:
     headline: str
     """The answer in a sentence."""
     sentences: tuple[str, ...]
-    """What the other claims say, and what the answer depends on."""
+    """What was measured, what the answer depends on, and what the other claims say."""
+    lessons: tuple[str, ...]
+    """Of an undecided answer what the run still teaches, and what is to be noted of its seeds."""
     scope: tuple[tuple[str, str], ...]
     """Label and value of everything the answer is conditional on."""
     outcome: str
@@ -145,7 +147,7 @@ def answer(record: StudyRecord) -> Answer:
     pairs = contrasts(record)
     scope = tuple(scope_of(record))
     if not pairs:
-        return Answer(_without_claims(record), (), scope, "pending")
+        return Answer(_without_claims(record), (), (), scope, "pending")
     first = pairs[0]
     outcome = first.claim.outcome
     if outcome == "pending":
@@ -153,6 +155,7 @@ def answer(record: StudyRecord) -> Answer:
         return Answer(
             f"Not answered yet: {ended} of {len(record.trials)} trials have ended.",
             ("Run the study again; it resumes where it stopped.",),
+            (),
             scope,
             outcome,
         )
@@ -168,14 +171,13 @@ def answer(record: StudyRecord) -> Answer:
     if verdict.low is not None:
         measured += f", interval {interval(verdict.low, verdict.high, digits)}"
     sentences = [f"{measured[0].upper() + measured[1:] if measured.startswith('no ') else measured}."]
-    sentences += [text for text in (lesson(first.claim), verdict.note or "") if text]
     sentences += [
         f"{name} is scored off its training distribution. {why}"
         for name, why in cautions(record, first.claim.arm, first.claim.against)
     ]
-    sentences += _others(pairs)
-    sentences += repeats.sentences(record)
-    return Answer(f"“{first.claim.says.rstrip('.')}” {tail}.", tuple(sentences), scope, outcome)
+    sentences += [*repeats.sentences(record), *_others(pairs)]
+    lessons = tuple(text for text in (lesson(first.claim), verdict.note or "") if text)
+    return Answer(f"“{first.claim.says.rstrip('.')}” {tail}.", tuple(sentences), lessons, scope, outcome)
 
 
 def _without_claims(record: StudyRecord) -> str:
