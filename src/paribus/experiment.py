@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from paribus import files
 from paribus.data.store import Corpus, prepare
 from paribus.engines.latency import measure_latency
+from paribus.engines.ledger import write_ledger
 from paribus.engines.manifest import write_manifest
 from paribus.engines.study_run import check_directory, check_unchanged, results, run_trials, write_test_windows
 from paribus.engines.trial import Event
@@ -193,6 +194,7 @@ def conclude(out: Path, plan: Plan, confidence: float, audited: dict[str, Any]) 
     files.write_json(out / "audit.json", audited)
     verdicts = judged(out, plan, confidence, found)
     files.write_json(out / "verdicts.json", verdicts)
+    write_ledger(out, plan, audited, found)
     write_manifest(out, plan)
     return Outcome(out, build_report(out), verdicts, audited)
 
@@ -213,7 +215,14 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
     verdicts = judge(claims, scores, windows, confidence, plan.seeds, stopping)
     if crossed := designs(plan, files.read_json(out / "study.json")["vary"]):
         verdicts["crossings"] = crossing_effects(
-            crossed, asked(claims), scores, windows, confidence, plan.seeds, stopping
+            crossed,
+            asked(claims),
+            scores,
+            windows,
+            confidence,
+            plan.seeds,
+            stopping,
+            plan.tuning.fields if plan.tuning else (),
         )
     if plan.sizes:
         verdicts["sizes"] = along_sizes(

@@ -20,6 +20,7 @@ from paribus.errors import AuditError
 from paribus.models.soundness import check_rules
 from paribus.study import spec
 from paribus.study.audit import audit, complaints
+from paribus.study.crossings import designs, summary
 from paribus.study.matching import matched_plan
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.plan import Plan, build_plan
@@ -52,13 +53,17 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     with preparation() as report:
         corpus = prepare(plan.data, report)
     plan = matched_plan(study, plan, corpus, measure_latency)
-    result = audit(plan, corpus)
+    result, crossed = audit(plan, corpus), designs(plan, study.vary)
     if as_json:
+        result["crossings"] = [{"under": under, **each.to_dict()} for under, each in crossed]
         result["power"] = foretold(study, plan, spread)
         print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))
     else:
         with printing() as console:
             print_audit(result, plan, study, console)
+            if crossed:
+                lines = dict.fromkeys(line for _, each in crossed for line in summary(each))
+                console.print(Text("\n" + "\n".join(lines)))
             print_power(study, plan, foretold(study, plan, spread), console)
     found = complaints(result)
     if found:

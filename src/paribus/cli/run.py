@@ -11,6 +11,7 @@ from rich.console import Console
 from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
 from paribus.experiment import Outcome, run_study
+from paribus.report.crossings import interaction_lines
 from paribus.report.metrics import metric_of
 from paribus.study import spec
 
@@ -42,6 +43,8 @@ def show(outcome: Outcome) -> None:
             )
     if outcome.claims:
         print("positive: the first arm is better; intervals hold for all claims together")
+    for line in interaction_lines(outcome.verdicts):
+        print(_hanging(f"{'':>9}  {line}", width))
     for line in _over_knobs(outcome.verdicts):
         print(_hanging(line, width))
     for line in _stopped(outcome.verdicts):

@@ -106,12 +106,14 @@ def crossing_effects(
     confidence: float,
     seeds: Sequence[int],
     stopping: Stopping | None = None,
+    tuned: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The effects of each design, by the words of its setting; the content of the key `crossings` (docs/directory.md).
 
     `scores`, `windows`, `seeds` and `stopping` are as in `judge`. The intervals are a family of their own: all of them together
     hold with `confidence` (Bonferroni), whatever the claims are. An effect has the seeds at which every arm that it needs ended
-    well. Under a rule that adds seeds its interval is that of one look, so that it holds whenever the study stops.
+    well. Under a rule that adds seeds its interval is that of one look, so that it holds whenever the study stops. `tuned` are
+    the fields in which each arm has its own best value.
     """
     stopping = stopping or Stopping("fixed", (len(seeds),))
     found = {under: [(part, list(effects(part))) for part in each.complete] for under, each in designs}
@@ -126,6 +128,7 @@ def crossing_effects(
     return {
         "metric": question.metric,
         "estimand": question.estimand,
+        "tuned": list(tuned),
         "confidence": confidence,
         "intervals": len(distinct),
         "level": level,

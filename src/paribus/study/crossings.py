@@ -14,9 +14,8 @@ from typing import Any
 
 from paribus.study import spec
 from paribus.study.arms import differences, used_value
-from paribus.study.fields import config_fields
 from paribus.study.levels import JOIN, level_words
-from paribus.study.plan import Plan
+from paribus.study.plan import Plan, circumstance
 
 MOST_PARTS = 8
 """Complete parts of one crossing that are analysed, the largest first."""
@@ -116,15 +115,16 @@ class Design:
         }
 
 
-def design(arms: Sequence[tuple[str, spec.Config]], order: Sequence[str] = ()) -> Design | None:
-    """What arms, given by name and configuration, cross; None where they differ in fewer than two fields.
+def design(arms: Sequence[tuple[str, spec.Config]], vary: Sequence[str]) -> Design | None:
+    """What arms, given by name and configuration, cross; None where they differ in fewer than two fields of a study's `vary`.
 
-    Factors come in the `order` of a study's `vary`, then as in the configuration; levels in the order of the arms.
+    Factors come in the order of `vary`, levels in that of the arms. What else differs, such as a rate that is tuned for each
+    arm, is no factor.
     """
     if not arms:
         return None
     varying = {field for _, config in arms[1:] for field in differences(arms[0][1], config)}
-    fields = [field for field in dict.fromkeys([*order, *config_fields()]) if field in varying]
+    fields = [field for field in vary if field in varying]
     if len(fields) < 2:
         return None
     values: dict[str, list[Any]] = {field: [] for field in fields}
@@ -151,13 +151,17 @@ def design(arms: Sequence[tuple[str, spec.Config]], order: Sequence[str] = ()) -
     return Design(factors, cells)
 
 
-def designs(plan: Plan, order: Sequence[str]) -> list[tuple[str | None, Design]]:
-    """The design of a plan's arms under its main setting, by the words of that; none where fewer than two fields vary.
+def designs(plan: Plan, vary: Sequence[str]) -> list[tuple[str | None, Design]]:
+    """The design of a plan's arms as written, at each size, by the words of that; none where fewer than two fields vary.
 
-    `order` is the study's `vary`. Repetitions and copies for matchings are no cells of it.
+    `vary` is the study's. Copies of arms, for repetitions, matchings and common values, are no cells of it.
     """
-    found = design([(arm.name, arm.config) for arm in plan.arms if arm.repeats is None], order)
-    return [(None, found)] if found else []
+    found = []
+    for size in dict.fromkeys(arm.size for arm in plan.arms):
+        arms = [(arm.name, arm.config) for arm in plan.arms if arm.size == size and arm.repeats is None]
+        if crossed := design(arms, vary):
+            found.append((circumstance(None, size), crossed))
+    return found
 
 
 def _grids(cells: frozenset[Cell]) -> set[tuple[frozenset[int], ...]]:
