@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from paribus import files
 from paribus.data.store import Corpus, prepare
+from paribus.engines.branches import budget_losses
 from paribus.engines.latency import measure_latency
 from paribus.engines.ledger import write_ledger
 from paribus.engines.manifest import write_manifest
@@ -20,6 +21,7 @@ from paribus.errors import AuditError, UserError
 from paribus.models.soundness import check_rules
 from paribus.report.build import build_report
 from paribus.report.visibility import own_squares
+from paribus.statistics.budgets import judge_budgets
 from paribus.statistics.crossings import asked, crossing_effects
 from paribus.statistics.judge import judge
 from paribus.statistics.matchings import combined
@@ -228,8 +230,16 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
         verdicts["sizes"] = along_sizes(
             plan, verdicts["claims"], files.read_json(out / "audit.json")["arms"], scores, windows, confidence, stopping
         )
+    if at := budget_losses(out, plan, found):
+        costs = {name: arm["train_flops"] / arm["seen_tokens"] for name, arm in _audited_arms(out).items()}
+        verdicts["budgets"] = judge_budgets(claims, at, windows, confidence, plan.seeds, costs, stopping.rule)
     matchings = combined(claims, verdicts["claims"])
     return {**verdicts, "matchings": matchings} if matchings else verdicts
+
+
+def _audited_arms(out: Path) -> dict[str, Any]:
+    arms: dict[str, Any] = files.read_json(out / "audit.json")["arms"]
+    return arms
 
 
 def _stopping(out: Path, seeds: int) -> Stopping:

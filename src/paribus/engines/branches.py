@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
 
 from paribus import files
 from paribus.study.budgets import Branch
+from paribus.study.plan import Plan
 from paribus.study.recipe import Training
 from paribus.training.trainer import Trainer
 
@@ -116,6 +118,22 @@ def _entry(trial: Path, branch: Branch, orders: dict[str, str], run: Json) -> Js
         "tune": None,
         "seconds": None,
     }
+
+
+def budget_losses(out: Path, plan: Plan, results: dict[str, Json]) -> dict[int, dict[str, dict[int, Json]]]:
+    """Test losses by tokens of the budget, arm and seed, of all that ended well; empty where the study has one budget.
+
+    `results` maps trials to their `result.json`.
+    """
+    found: dict[int, dict[str, dict[int, Json]]] = {}
+    for trial in plan.trials:
+        budgets, folder = results.get(trial.id, {}).get("budgets") or [], out / "trials" / trial.id
+        for entry in budgets:
+            of_budget = found.setdefault(entry["tokens"], {})
+            if entry["status"] == "done":
+                own = folder if entry is budgets[-1] else branch_folder(folder, entry["tokens"])
+                of_budget.setdefault(trial.arm, {})[trial.seed] = load_file(own / LOSSES)
+    return found
 
 
 def branch_metrics(trial: Path, tokens: int) -> list[Json]:
