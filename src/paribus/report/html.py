@@ -22,6 +22,7 @@ from paribus.report.cards import cards
 from paribus.report.charts import draw_charts
 from paribus.report.contents import parts_of
 from paribus.report.figures import ChartBook, colour, dash
+from paribus.report.latex import table_latex
 from paribus.report.reading import StudyRecord
 from paribus.report.scope import guide, scope_note
 from paribus.report.visibility import draw_visibility
@@ -31,7 +32,7 @@ def html(record: StudyRecord) -> str:
     """The whole report. The same record gives the same bytes."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     charts, pictures = draw_charts(record), draw_visibility(record.arms)
-    scripts = {"vega": _vega(), "theme": _asset("theme.js"), "page": _asset("report.js")}
+    scripts = {"vega": _vega(), "theme": _asset("theme.js"), "page": _asset("report.js"), "saving": _asset("saving.js")}
     return environment.from_string(_file("report.html.j2")).render(
         record=record,
         answer=wording.answer(record),
@@ -45,6 +46,7 @@ def html(record: StudyRecord) -> str:
         drawn=" ".join(pattern.svg for picture in pictures for pattern in picture.patterns),
         tables=tables,
         settings=settings,
+        latex=table_latex,
         numbers=numbers,
         scope_note=scope_note(record),
         how_to_read=guide(record),

@@ -35,19 +35,11 @@ def _claims(record: StudyRecord) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for place, pair in enumerate(repeats.contrasts(record), 1):
         rows += [_row(record, str(place), claim) for claim in (pair.claim, *pair.repeats)]
-    columns = (
-        "Claim",
-        "Contrast",
-        "Arms and setting",
-        "Metric",
-        "Improvement",
-        "Interval",
-        "Margin",
-        "Seeds",
-        "Verdict",
-    )
-    if len({claim.metric for claim in record.claims}) == 1:
-        columns, rows = (*columns[:3], *columns[4:]), [(*row[:3], *row[4:]) for row in rows]
+    heads = ("Claim", "Contrast", "Arms and setting", "Metric", "Improvement", "Interval", "Margin", "Seeds", "Verdict")
+    left_out = "Metric" if len({claim.metric for claim in record.claims}) == 1 else ""
+    kept = [index for index, head in enumerate(heads) if head != left_out]
+    columns = tuple(heads[index] for index in kept)
+    rows = [tuple(row[index] for index in kept) for row in rows]
     said = (f"{place}: {pair.claim.says}" for place, pair in enumerate(repeats.contrasts(record), 1))
     notes = (f"Claims, written before the run. {'; '.join(text.rstrip('.') for text in said)}.",)
     return Table("Claims and their verdicts", columns, tuple(rows), notes)

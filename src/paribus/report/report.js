@@ -1,5 +1,5 @@
 // Draws the charts, switches their views, highlights an arm in all of them, toggles the theme.
-(() => {
+const report = (() => {
   "use strict";
   const page = JSON.parse(document.getElementById("chart-data").textContent);
   const views = new Map(); // chart name -> Vega view
@@ -113,19 +113,6 @@
   );
   for (const section of document.querySelectorAll("main > section[id]")) seen.observe(section);
 
-  const copy = document.getElementById("copy");
-  copy?.addEventListener("click", async () => {
-    const text = document.getElementById("command").textContent;
-    try {
-      await navigator.clipboard.writeText(text);
-      copy.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(document.getElementById("command"));
-      copy.textContent = "Selected";
-    }
-    setTimeout(() => (copy.textContent = "Copy"), 1500);
-  });
-
   // Paper has no way to open what is folded.
   let folded = [];
   addEventListener("beforeprint", () => {
@@ -135,4 +122,6 @@
   addEventListener("afterprint", () => {
     for (const part of folded) part.open = false;
   });
+
+  return { page, views, highlight };
 })();
