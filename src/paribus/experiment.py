@@ -29,7 +29,7 @@ from paribus.statistics.sequential import Stopping
 from paribus.statistics.sizes import along_sizes
 from paribus.study import spec
 from paribus.study.audit import audit, complaints, recorded
-from paribus.study.crossings import designs
+from paribus.study.designs import designs
 from paribus.study.matching import matched_plan
 from paribus.study.plan import Plan, build_plan
 from paribus.study.stopping import at_look, looks, looks_of

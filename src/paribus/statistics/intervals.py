@@ -210,10 +210,11 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def seed_interval(per_seed: npt.ArrayLike, level: float) -> Interval:
+def seed_interval(per_seed: npt.ArrayLike, level: float, any_time: bool = False) -> Interval:
     """The t interval at confidence `level` of a number that each seed gives once, such as a slope: `per_seed` is (S,).
 
-    Without any spread the interval has no width. Raises ValueError where there is no seed.
+    Under `any_time` it holds at all numbers of seeds at once, and has no ends for very few. Without any spread it has no width.
+    Raises ValueError where there is no seed.
     """
     values = np.asarray(per_seed, dtype=np.float64)
     if values.size == 0:
@@ -221,8 +222,14 @@ def seed_interval(per_seed: npt.ArrayLike, level: float) -> Interval:
     estimate = float(values.mean())
     if values.size < 2:
         return Interval(estimate, None, None)
-    reach = stats.t.ppf((1 + level) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
-    return Interval(estimate, estimate - float(reach), estimate + float(reach))
+    spread = float(values.std(ddof=1)) / math.sqrt(values.size)
+    critical = (
+        any_time_critical(level, values.size) if any_time else float(stats.t.ppf((1 + level) / 2, values.size - 1))
+    )
+    if spread > 0 and math.isinf(critical):
+        return Interval(estimate, None, None)
+    reach = critical * spread if spread > 0 else 0.0
+    return Interval(estimate, estimate - reach, estimate + reach)
 
 
 def as_number(value: Any) -> float | None:

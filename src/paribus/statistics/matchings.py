@@ -3,27 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paribus.study.plan import circumstance
+
 
 def combined(planned: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One entry for each claim and matching: its verdict by each knob, and the one over all knobs.
+    """One entry for each claim and matching, at each size: its verdict by each knob, and the one over all knobs.
 
     `planned` are the claims of `plan.json`, `judged` those of `verdicts.json`, in the same order. A claim is supported or
     refuted under a matching only if it is so by every knob: where the knob changes the answer, it is undecided.
     """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    claims = {claim["number"]: claim for claim in planned if not claim.get("under")}
+    written = [claim for claim in planned if claim.get("under") == circumstance(None, claim.get("size"))]
+    claims = {(claim["number"], claim.get("size")): claim for claim in written}
     for claim, answer in zip(planned, judged, strict=True):
-        matching, number = claim.get("matching"), claim["number"]
+        matching, number, size = claim.get("matching"), claim["number"], claim.get("size")
         if matching is None:
             continue
         entry = found.setdefault(
-            (matching, number),
+            (matching, number, size),
             {
                 "says": claim["says"],
                 "claim": number,
-                "arm": claims[number]["arm"],
-                "against": claims[number]["against"],
+                "arm": claims[number, size]["arm"],
+                "against": claims[number, size]["against"],
                 "matching": matching,
+                **({} if size is None else {"size": size}),
                 "verdicts": {},
             },
         )

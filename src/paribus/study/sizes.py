@@ -120,19 +120,20 @@ class _Solver:
         raise refusal or self._refused(label, goal, tried)
 
     def _nearby(self, goal: int) -> Iterator[list[_Shape]]:
-        """Shapes around a size, nearest first: of each step of the knob the one whose feed-forward comes nearest to it."""
+        """Shapes around a size, from the nearest step of the knob outwards."""
         most = (1000 if self._sizes.knob == "layers" else _WIDEST) // self._unit
         low, high = nearest(lambda turns: self._count(self._plain(turns)), 1, most, goal)
         for further in range(_AROUND + 1):
             turned = dict.fromkeys((low.knob - further, high.knob + further))
-            yield [self._best(*outer, goal) for turns in turned if turns > 0 for outer in self._outer(turns)]
+            outer = [pair for turns in turned if turns > 0 for pair in self._outer(turns)]
+            yield [shape for pair in outer for shape in self._around(*pair, goal)]
 
-    def _best(self, width: int, layers: int, goal: int) -> _Shape:
-        """Of one width and depth the feed-forward that comes nearest to a size, without another shape than the base's."""
+    def _around(self, width: int, layers: int, goal: int) -> list[_Shape]:
+        """Of one width and depth the one or two feed-forwards between which a size lies, without another shape than the base's."""
         ratio = self._base.hidden / self._base.width * width
         first, last = max(1, math.ceil(ratio / STRETCH)), max(1, math.floor(ratio * STRETCH))
         ends = nearest(lambda hidden: self._count(_Shape(width, layers, hidden)), first, last, goal)
-        return _Shape(width, layers, min(ends, key=lambda each: distance(each.value, goal)).knob)
+        return [_Shape(width, layers, each.knob) for each in dict.fromkeys(ends)]
 
     @property
     def _unit(self) -> int:
