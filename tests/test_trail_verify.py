@@ -58,7 +58,7 @@ def test_an_untouched_study_is_verified_bit_by_bit_and_nothing_is_written(finish
     before = contents(finished)
     found = verify(finished, seed=3)
     assert set(outcomes(found).values()) == {"holds"}, found.faults
-    assert len(found.checks) == 11
+    assert len(found.checks) == 12
     assert found.level == "bitwise"
     assert contents(finished) == before
 

@@ -94,7 +94,7 @@ def _of_study(out: Path) -> Iterator[Path]:
 
 
 def _of_trials(out: Path, plan: Plan) -> Iterator[Path]:
-    for trial in sorted(plan.trials, key=lambda trial: trial.id):
+    for trial in sorted(plan.all_trials, key=lambda trial: trial.id):
         for path in sorted((out / "trials" / trial.id).rglob("*")):
             if path.is_file() and path.suffix in _SUFFIXES and not path.name.startswith("."):
                 yield path

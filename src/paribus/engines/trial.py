@@ -68,7 +68,8 @@ class Job:
 
     def record(self) -> dict[str, Any]:
         """As `trial.json` holds it: nothing of where it lies or of what else the study trains."""
-        return {name: value for name, value in self.to_dict().items() if name not in ("folder", "common_names")}
+        left_out = {"folder", "common_names", *(() if self.tunes else ("tunes",))}
+        return {name: value for name, value in self.to_dict().items() if name not in left_out}
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> "Job":

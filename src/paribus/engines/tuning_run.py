@@ -1,4 +1,4 @@
-"""The first stage of a study whose training fields are tuned, in its directory: what is unfinished is trained, then values are chosen."""
+"""The first stage of a study that tunes, in its directory: what is unfinished is trained, then values are chosen."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

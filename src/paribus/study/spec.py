@@ -146,6 +146,27 @@ class Claim(Section):
     `{"model.init" = ["normal_0.02"]}`."""
 
 
+class Effect(Section):
+    """A statement about crossed factors, written before the run: a main effect or an interaction."""
+
+    says: Text
+    """The statement, in words."""
+    of: list[str] | dict[str, Any]
+    """The field whose main effect it is about, averaged over the levels of the others, or the two or three whose interaction: how
+    much larger the gain in the first is beside the other's level than beside its reference. The level is the second that the arms
+    have, the reference the first; a table says others, such as `{"model.position" = ["none", "rope"]}`: none against rope."""
+    metric: Metric = "bits_per_byte"
+    """As of a claim. An improvement, or a larger gain, is positive."""
+    expect: Literal["better", "worse", "equal", "not_better", "not_worse"]
+    """What the statement predicts of the effect: better is above the margin."""
+    margin: PositiveFloat
+    """The smallest effect that would matter, in the metric's unit."""
+    estimand: Literal["text_like_it", "this_test_set"] = "text_like_it"
+    """As of a claim."""
+    hold: list[str] | None = None
+    """Quantities in which arms that differ in the first field alone must be equal; the study's by default."""
+
+
 Seeds = Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
@@ -193,6 +214,8 @@ class Study(Section):
     """Named overrides of the base; not where `vary` gives the levels."""
     claim: list[Claim] = []
     """Statements to be judged."""
+    effect: list[Effect] = []
+    """Statements about main effects and interactions of crossed factors, judged together with the claims."""
 
     @field_validator("seeds", "tuning_seeds")
     @classmethod

@@ -18,7 +18,8 @@ from paribus.models.interface import Interface, interface_of
 from paribus.study import spec
 from paribus.study.architecture import OWN_RULE
 from paribus.study.plan import Plan
-from paribus.study.trials import Trial
+from paribus.study.trials import Trial, TuningTrial
+from paribus.study.tuning import config_of
 
 Json = dict[str, Any]
 
@@ -55,16 +56,21 @@ class Evidence:
     @cached_property
     def sessions(self) -> dict[str, list[Json]]:
         """The sessions of every trial of the plan."""
-        return {trial.id: read_sessions(self.folder(trial)) for trial in self.plan.trials}
+        return {trial.id: read_sessions(self.folder(trial)) for trial in self.plan.all_trials}
 
     @property
     def whole(self) -> list[Trial]:
-        """The trials with a whole result."""
-        return [trial for trial in self.plan.trials if trial.id in self.results]
+        """The trials with a whole result, those that tuned included."""
+        return [trial for trial in self.plan.all_trials if trial.id in self.results]
 
     @property
     def done(self) -> list[Trial]:
-        """The trials that ended well."""
+        """The trials that ended well and have test losses."""
+        return [trial for trial in self.well_ended if not isinstance(trial, TuningTrial)]
+
+    @property
+    def well_ended(self) -> list[Trial]:
+        """The trials that ended well, those that tuned included."""
         return [trial for trial in self.whole if self.results[trial.id]["status"] == "done"]
 
     def folder(self, trial: Trial) -> Path:
@@ -73,7 +79,7 @@ class Evidence:
 
     def config(self, trial: Trial) -> spec.Config:
         """The resolved configuration of a trial."""
-        return self.plan.arm(trial.arm).config
+        return config_of(self.plan, trial)
 
     def json(self, name: str) -> Any:
         """One JSON file of the directory."""
@@ -94,7 +100,9 @@ class Evidence:
         """Arms with a visibility rule from a Python file, of an archive: code that an archive names is not run."""
         if not self.packed:
             return set()
-        return {arm.name for arm in self.plan.arms if _has_own_rule(arm.config.model.model_dump(mode="json"))}
+        arms = {arm.name for arm in self.plan.arms if _has_own_rule(arm.config.model.model_dump(mode="json"))}
+        tuned = self.plan.tuning.trials if self.plan.tuning else []
+        return arms | {trial.arm for trial in tuned if trial.of in arms}
 
     def open_corpus(self, progress: Progress | None) -> Corpus:
         """The text: the token store that `data.json` names, if it is here, else built again from the corpus.

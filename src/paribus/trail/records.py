@@ -20,11 +20,13 @@ from paribus.report.build import render
 from paribus.report.reading import read_study
 from paribus.study.plan import build_plan, trial_id
 from paribus.study.stopping import at_look, looks
-from paribus.study.trials import Trial
+from paribus.study.trials import Trial, TuningTrial
+from paribus.study.tuning import tuned_plan, tuning_arm
 from paribus.trail.branches import branch_records, budgets_of
 from paribus.trail.checks import CLOSE, Check, check, differences, same, shortened
 from paribus.trail.evidence import Evidence
 from paribus.trail.machine import Json, described, reasons
+from paribus.trail.tuning import tuned_again
 from paribus.training.schedule import Schedule
 
 RUNTIME = ("device", "dtype", "compile", "threads", "attention")
@@ -68,7 +70,7 @@ def _present(evidence: Evidence) -> Iterable[Path]:
 
 def plan(evidence: Evidence) -> Check:
     """The plan follows from the study, and every trial is the one its name says."""
-    planned, says = evidence.plan, f"{len(evidence.plan.trials)} trials follow from the study"
+    planned, says = evidence.plan, f"{len(evidence.plan.all_trials)} trials follow from the study"
     faults: list[str] = []
     try:
         faults += _against_study(evidence)
@@ -77,13 +79,15 @@ def plan(evidence: Evidence) -> Check:
     if evidence.json("study.json").get("match"):
         says += "; arms that were solved for are not solved again"
     runtime = {name: evidence.json("environment.json").get(name) for name in RUNTIME}
-    for trial in planned.trials:
-        config = evidence.config(trial)
-        if trial_id(planned.arm(trial.arm), trial.seed) != trial.id:
+    for trial in planned.all_trials:
+        config, tunes = evidence.config(trial), isinstance(trial, TuningTrial)
+        arm = tuning_arm(planned, trial) if isinstance(trial, TuningTrial) else planned.arm(trial.arm)
+        if trial_id(arm, trial.seed) != trial.id:
             faults.append(f"plan.json: trial {trial.id} has not the configuration that its name says")
         if trial.id in evidence.results:
             record = evidence.json(f"trials/{trial.id}/trial.json")
             own = {"id": trial.id, "arm": trial.arm, "seed": trial.seed, "config": config.model_dump(mode="json")}
+            own |= {"tunes": True} if tunes else {}
             faults += [
                 f"trials/{trial.id}/trial.json: {text}"
                 for text in differences(record, own | {"runtime": record["runtime"]})
@@ -94,18 +98,18 @@ def plan(evidence: Evidence) -> Check:
 
 
 def _against_study(evidence: Evidence) -> Iterator[str]:
-    """Where the plan is not what the study resolves to, with as many seeds as it came to. Arms of a matching come on top."""
+    """Where the plan is not what the study resolves to, with as many seeds as it came to, as it was matched, and tuned again."""
     study, written = evidence.study, evidence.json("plan.json")
     seeds = len(evidence.plan.seeds)
     if study.stopping != "fixed":
         if seeds not in looks(study):
             yield f"plan.json: has {seeds} seeds, and the study looks at {', '.join(map(str, looks(study)[:5]))}"
         study = at_look(study, seeds)
-    rebuilt = json.loads(json.dumps(build_plan(study).to_dict()))
-    if evidence.json("study.json").get("match"):
-        for part in ("arms", "claims", "trials"):
-            written[part] = [entry for entry in written[part] if entry in rebuilt[part]]
-    yield from (f"plan.json: {text}" for text in differences(written, rebuilt))
+    rebuilt = build_plan(study, evidence.plan.matchings)
+    if rebuilt.tuning:
+        rebuilt = tuned_plan(rebuilt, tuned_again(evidence, rebuilt))
+    again = json.loads(json.dumps(rebuilt.to_dict()))
+    yield from (f"plan.json: {text}" for text in differences(written, again, close=CLOSE))
 
 
 def records(evidence: Evidence) -> Check:
@@ -113,7 +117,7 @@ def records(evidence: Evidence) -> Check:
     faults = [f"trial {name} is half: {state.why}" for name, state in evidence.states.items() if state.kind == "half"]
     faults += [
         f"trial {trial.id} has no result"
-        for trial in evidence.plan.trials
+        for trial in evidence.plan.all_trials
         if evidence.states[trial.id].kind in ("planned", "resumable")
     ]
     steps = 0

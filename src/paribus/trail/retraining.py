@@ -22,8 +22,9 @@ from paribus.data.tokenizer import Tokenizer
 from paribus.engines.local import worker_environment
 from paribus.engines.trial import Job, evaluation_batches
 from paribus.errors import UserError
-from paribus.evaluation.scoring import score_windows
+from paribus.evaluation.scoring import Score, score_windows
 from paribus.files import read_json
+from paribus.study.trials import TuningTrial
 from paribus.trail.checks import Check
 from paribus.trail.evidence import Evidence, Json
 from paribus.trail.machine import reasons
@@ -66,14 +67,15 @@ def retrain(evidence: Evidence, corpus: Corpus, name: str, steps: int, here: Jso
 
     `here`: this machine's environment.
     """
-    trial = next(trial for trial in evidence.plan.trials if trial.id == name)
+    trial = next(trial for trial in evidence.plan.all_trials if trial.id == name)
     record = evidence.json(f"trials/{name}/trial.json")
     asked = Runtime(**record["runtime"])
     runtime, changed = possible_here(asked)
-    job = Job(name, trial.arm, trial.seed, evidence.config(trial), runtime, evidence.folder(trial), [])
+    tunes = isinstance(trial, TuningTrial)
+    job = Job(name, trial.arm, trial.seed, evidence.config(trial), runtime, evidence.folder(trial), [], tunes)
     first = (evidence.sessions[name] or [{}])[0].get("environment") or {}
     why = [*changed, *reasons(first, here)]
-    weights = (job.folder / "checkpoint" / checkpoint.STATE).exists() and trial in evidence.done
+    weights = (job.folder / "checkpoint" / checkpoint.STATE).exists() and trial in evidence.well_ended
     rows = metrics_of(evidence, trial)[:steps]
     answer = _asked(
         {
@@ -92,7 +94,7 @@ def retrain(evidence: Evidence, corpus: Corpus, name: str, steps: int, here: Jso
     exact = list(_unequal(rows, answer["rows"]))
     scored = _score_differences(evidence, job, answer["nats"]) if weights else 0.0
     if not exact and not scored:
-        also = " and its weights' test losses" if weights else ""
+        also = f" and its weights' {'tuning' if tunes else 'test'} losses" if weights else ""
         return Retrained(Check(title, "holds", f"{count}{also}: the same bits"), "bitwise", tuple(why))
     tolerance = TOLERANCE[runtime.dtype]
     far = list(_far(rows, answer["rows"], tolerance))
@@ -127,7 +129,10 @@ def _far(there: Sequence[Json], here: Sequence[Json], tolerance: float) -> Itera
 
 def _score_differences(evidence: Evidence, job: Job, nats: list[float]) -> float:
     """The largest relative difference of a window's loss, to what was kept."""
-    kept = load_file(job.folder / "test_losses.safetensors")["nats"]
+    if job.tunes:
+        kept = np.array([evidence.results[job.id]["tune"]["nats_per_token"]])
+    else:
+        kept = load_file(job.folder / "test_losses.safetensors")["nats"]
     apart = np.abs(np.array(nats) - kept) / np.maximum(np.abs(kept), 1e-12)
     return float(apart.max()) if apart.size else 0.0
 
@@ -166,9 +171,9 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     nats = None
     if request["weights"]:
         checkpoint.load(job.folder / "checkpoint", trainer.model, None)
-        nats = score_windows(
-            trainer.model, evaluation_batches(corpus, job.config, "test"), job.runtime.torch_dtype
-        ).nats
+        windows = evaluation_batches(corpus, job.config, "tune" if job.tunes else "test")
+        scored = score_windows(trainer.model, windows, job.runtime.torch_dtype)
+        nats = np.array([Score.of(scored, windows).nats_per_token]) if job.tunes else scored.nats
     return {"rows": rows, "nats": None if nats is None else nats.tolist()}
 
 

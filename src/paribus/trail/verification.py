@@ -13,7 +13,7 @@ from paribus.data.store import Corpus
 from paribus.engines.environment import environment_of
 from paribus.engines.manifest import ManifestError, read_manifest
 from paribus.errors import UserError
-from paribus.trail import records, text
+from paribus.trail import records, text, tuning
 from paribus.trail.archive import opened
 from paribus.trail.checks import Check, check, guarded
 from paribus.trail.evidence import Evidence, Json
@@ -147,7 +147,10 @@ def _of_records(evidence: Evidence, here: Json) -> Iterator[Check]:
         "starts": lambda: text.starts(evidence, here),
         "test scores": lambda: records.scores(evidence),
         "verdicts": lambda: records.verdicts(evidence),
+        "ledger": lambda: tuning.ledger(evidence),
     }
+    if evidence.plan.tuning:
+        looks["tuning"] = lambda: tuning.choices(evidence)
     for name, look in looks.items():
         yield guarded(name, look)
 
@@ -203,10 +206,10 @@ def _report(evidence: Evidence, here: Json) -> Check | None:
 
 def _notes(evidence: Evidence) -> Iterator[str]:
     yield from told({trial.id: evidence.sessions[trial.id] for trial in evidence.whole})
-    planned = {trial.id for trial in evidence.plan.trials}
+    planned = {trial.id for trial in evidence.plan.all_trials}
     lying = sorted(path.name for path in (evidence.directory / "trials").glob("*") if path.name not in planned)
     if lying:
         yield f"{len(lying)} trials lie here that the plan does not have, and do not count: {', '.join(lying[:3])}"
-    diverged = [trial.id for trial in evidence.whole if trial not in evidence.done]
+    diverged = [trial.id for trial in evidence.whole if trial not in evidence.well_ended]
     if diverged:
-        yield f"{len(diverged)} trials diverged, and have no test score: {', '.join(diverged[:3])}"
+        yield f"{len(diverged)} trials diverged, and have no score: {', '.join(diverged[:3])}"
