@@ -1,7 +1,7 @@
 """How often the intervals of several tasks together miss, measured on studies whose truth is known.
 
 Run: python benchmarks/aggregate_coverage.py [--studies 2000]. Prints a table (the interval that `paribus aggregate` gives, and
-beside it the percentiles of the same bootstrap), then one JSON line. The truth is the mean of the interquartile mean over studies.
+beside it the percentiles of the same bootstrap), then one JSON line. The truth is the mean of what is estimated over studies.
 """
 
 import argparse
