@@ -62,6 +62,7 @@ class Outcome:
     report: Path
     verdicts: dict[str, Any]
     audit: dict[str, Any]
+    plan: Plan
 
     @property
     def claims(self) -> list[dict[str, Any]]:
@@ -120,7 +121,8 @@ def _trained_seeds(out: Path) -> int:
 
 def _enough(outcome: Outcome, seeds: int) -> bool:
     """Whether a look is the last one needed: all claims are decided, or seeds without end would not decide them."""
-    left = [claim for claim in outcome.claims if claim["verdict"] == "undecided"]
+    judged = [*outcome.claims, *outcome.verdicts.get("effects", ())]
+    left = [claim for claim in judged if claim["verdict"] == "undecided"]
     hopeless = outcome.verdicts["stopping"]["rule"] == "any_time" and seeds >= HOPELESS_SEEDS
     return not left or (hopeless and all(claim["seeds_needed"] is None for claim in left))
 
@@ -198,7 +200,7 @@ def conclude(out: Path, plan: Plan, confidence: float, audited: dict[str, Any]) 
     files.write_json(out / "verdicts.json", verdicts)
     write_ledger(out, plan, audited, found)
     write_manifest(out, plan)
-    return Outcome(out, build_report(out), verdicts, audited)
+    return Outcome(out, build_report(out), verdicts, audited, plan)
 
 
 def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -214,11 +216,15 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
     windows = load_file(out / "test_windows.safetensors")
     claims = [claim.model_dump(mode="json") for claim in plan.claims]
     stopping = _stopping(out, len(plan.seeds))
-    verdicts = judge(claims, scores, windows, confidence, plan.seeds, stopping)
+    effects = [effect.model_dump(mode="json") for effect in plan.effects]
+    verdicts = judge([*claims, *effects], scores, windows, confidence, plan.seeds, stopping)
+    if effects:
+        verdicts["effects"] = verdicts["claims"][len(claims) :]
+        verdicts["claims"] = verdicts["claims"][: len(claims)]
     if crossed := designs(plan, files.read_json(out / "study.json")["vary"]):
         verdicts["crossings"] = crossing_effects(
             crossed,
-            asked(claims),
+            asked([*claims, *effects]),
             scores,
             windows,
             confidence,

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from paribus.cli.power import Spread, foretold, print_power
 from paribus.cli.tables import printing, short, table
+from paribus.cli.tuning import foretold_tuning, with_first_stage
 from paribus.data.sources import Progress as Report
 from paribus.data.store import prepare
 from paribus.engines.latency import measure_latency
@@ -20,7 +21,8 @@ from paribus.errors import AuditError
 from paribus.models.soundness import check_rules
 from paribus.study import spec
 from paribus.study.audit import audit, complaints
-from paribus.study.crossings import designs, summary
+from paribus.study.crossings import summary
+from paribus.study.designs import designs
 from paribus.study.matching import matched_plan
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.plan import Plan, build_plan
@@ -52,7 +54,7 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     check_rules(plan.configs)
     with preparation() as report:
         corpus = prepare(plan.data, report)
-    plan = matched_plan(study, plan, corpus, measure_latency)
+    plan = with_first_stage(matched_plan(study, plan, corpus, measure_latency))
     result, crossed = audit(plan, corpus), designs(plan, study.vary)
     if as_json:
         result["crossings"] = [{"under": under, **each.to_dict()} for under, each in crossed]
@@ -97,6 +99,10 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
     console.print(
         f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials, {short(flops)} training FLOPs in all\n"
     )
+    for line in foretold_tuning(result, plan):
+        console.print(Text(line))
+    if plan.tuning:
+        console.print()
     console.print(_differences(arms))
     console.print(_sizes(arms))
     console.print(_LEGEND)
@@ -194,6 +200,7 @@ def _claims(claims: list[dict[str, Any]]) -> Table:
     for claim in claims:
         varies = [f"{field}{' (undeclared)' if field in claim['undeclared'] else ''}" for field in claim["varies"]]
         varies += [f"({field})" for field in claim["follows"]]
+        varies += [f"{field} (tuned)" for field in claim["tuned"]]
         holds = [_hold(hold) for hold in claim["holds"]]
         made.add_row(
             Text(f"{claim['arm']} against {claim['against']}{_matching(claim)}"),

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
+from paribus.cli.tuning import chosen
 from paribus.experiment import Outcome, run_study
-from paribus.report.crossings import interaction_lines
+from paribus.report.crossings import contrast, interaction_lines
 from paribus.report.metrics import metric_of
 from paribus.study import spec
 
@@ -31,25 +32,29 @@ def run(study: spec.Study, out: Path, workers: int | None, command: str) -> None
 def show(outcome: Outcome) -> None:
     """Print each claim with its verdict and interval, and the report's path last."""
     width = Console().width
-    for claim in outcome.claims:
+    judged = [*outcome.claims, *outcome.verdicts.get("effects", ())]
+    for claim in judged:
         under = f" (under {claim['under']})" if claim["under"] else ""
         print(_hanging(f"{claim['verdict']:>9}  {claim['says']}{under}", width))
         if claim["low"] is not None:
             effect = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}] {metric_of(claim['metric']).label}"
-            print(
-                _hanging(
-                    f"{'':>9}  {claim['arm']} against {claim['against']}: {effect}, margin {claim['margin']:g}", width
-                )
-            )
-    if outcome.claims:
+            print(_hanging(f"{'':>9}  {_compared(claim)}: {effect}, margin {claim['margin']:g}", width))
+    if judged:
         print("positive: the first arm is better; intervals hold for all claims together")
     for line in interaction_lines(outcome.verdicts):
         print(_hanging(f"{'':>9}  {line}", width))
+    for line in chosen(outcome.plan.tuning):
+        print(_hanging(line, width) if line.startswith("tuned") else line)
     for line in _over_knobs(outcome.verdicts):
         print(_hanging(line, width))
     for line in _stopped(outcome.verdicts):
         print(_hanging(f"{'':>9}  {line}", width).strip())
     print(outcome.report)
+
+
+def _compared(claim: dict[str, Any]) -> str:
+    """What a claim is about: `unilm against gpt`, `interaction, bidirectional against causal, none against rope`."""
+    return f"{claim['kind']}, {contrast(claim)}" if "kind" in claim else f"{claim['arm']} against {claim['against']}"
 
 
 def _over_knobs(verdicts: dict[str, Any]) -> Iterator[str]:
@@ -62,7 +67,7 @@ def _over_knobs(verdicts: dict[str, Any]) -> Iterator[str]:
 
 def _stopped(verdicts: dict[str, Any]) -> Iterator[str]:
     """Under a rule that adds seeds: its looks, and what is left undecided."""
-    stopping, claims = verdicts["stopping"], verdicts["claims"]
+    stopping, claims = verdicts["stopping"], [*verdicts["claims"], *verdicts.get("effects", ())]
     if stopping["rule"] == "fixed" or not claims:
         return
     many = stopping["rule"] == "any_time"

@@ -23,6 +23,8 @@ def part(record: StudyRecord) -> Part | None:
     if not found:
         return None
     texts = list(dict.fromkeys(note for design in found["designs"] for note in design["notes"]))
+    claimed = record.verdicts.get("effects") or []
+    texts += [_claimed(claim) for claim in claimed]
     texts += [
         text for design in found["designs"] for each in design["analysed"] for text in _of_part(found, design, each)
     ]
@@ -36,7 +38,10 @@ def part(record: StudyRecord) -> Part | None:
         "What each factor does on average over the others, and whether it does more or less beside another.",
         tuple(texts),
         CHARTS,
-        tuple(_table(found, design, each) for design, each in analysed),
+        (
+            *([_claims_table(record, claimed)] if claimed else ()),
+            *(_table(found, design, each) for design, each in analysed),
+        ),
     )
 
 
@@ -51,6 +56,36 @@ def family(found: Json) -> str:
         "factor at one level of another; an interaction is the difference of two simple effects; main effects are means over the "
         f"levels of the other factors, each level counting alike.{_setting(found)}"
     )
+
+
+def _claimed(claim: Json) -> str:
+    """A claim about an effect, with its verdict."""
+    under = f", {claim['under']}" if claim["under"] else ""
+    note = f" {claim['note']}" if claim["note"] else ""
+    return f"“{claim['says'].rstrip('.')}”{under}: {claim['verdict']}.{note}"
+
+
+def _claims_table(record: StudyRecord, claimed: Sequence[Json]) -> Table:
+    """Claims about effects, judged in the family of all claims."""
+    rows = []
+    for claim in claimed:
+        places = digits([claim])
+        rows.append(
+            (
+                Cell(claim["says"] + (f", {claim['under']}" if claim["under"] else "")),
+                Cell(f"{claim['kind']}, {contrast(claim)}"),
+                Cell(claim["expect"].replace("_", " ")),
+                number(f"{claim['margin']:g}"),
+                Cell(claim["verdict"]),
+                number(signed(claim["estimate"], places)),
+                number(interval(claim["low"], claim["high"], places)),
+                number(str(claim["seeds"])),
+            )
+        )
+    columns = ("Claim", "Effect", "Expected", "Margin", "Verdict", "Estimate", "Interval", "Seeds")
+    units = listed(dict.fromkeys(metric_of(claim["metric"]).label for claim in claimed))
+    caption = f"Claims about effects; {units}, intervals together with the claims {100 * record.confidence:g} % over {record.contrasts}"
+    return Table(caption, columns, tuple(rows))
 
 
 def _setting(found: Json) -> str:

@@ -14,9 +14,7 @@ and a three-factor interaction is the difference of two interactions. Positive i
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import reduce
 from itertools import combinations, product
-from operator import mul
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +24,8 @@ from paribus.statistics.intervals import METRICS, Array, as_number, by_document,
 from paribus.statistics.judge import Scores, ended_well
 from paribus.statistics.power import simultaneous_level
 from paribus.statistics.sequential import Stopping
-from paribus.study.crossings import Cell, Design, Part
-
-KINDS = {1: "main", 2: "interaction", 3: "three-factor interaction"}
+from paribus.study.crossings import Cell, Design, Part, weights
+from paribus.study.effects import KINDS
 
 
 class Effect(NamedTuple):
@@ -61,24 +58,7 @@ def _effects(part: Part, about: Sequence[int], at: dict[int, int]) -> Iterator[E
     for levels in product(*(part.levels[factor][1:] for factor in about)):
         pairs = {factor: (level, part.levels[factor][0]) for factor, level in zip(about, levels, strict=True)}
         kind = "simple" if at else KINDS[len(about)]
-        yield Effect(kind, pairs, at, _weights(part, pairs, at))
-
-
-def _weights(part: Part, pairs: Mapping[int, tuple[int, int]], at: Mapping[int, int]) -> dict[Cell, Fraction]:
-    """1 for the level and -1 for the reference of each factor that the effect is about, equal shares over all others."""
-
-    def of_level(factor: int, level: int) -> Fraction:
-        if factor in pairs:
-            return Fraction((level == pairs[factor][0]) - (level == pairs[factor][1]))
-        if factor in at:
-            return Fraction(level == at[factor])
-        return Fraction(1, len(part.levels[factor]))
-
-    weights = {
-        cell: reduce(mul, (of_level(factor, level) for factor, level in enumerate(cell)), Fraction(1))
-        for cell in part.cells
-    }
-    return {cell: weight for cell, weight in weights.items() if weight}
+        yield Effect(kind, pairs, at, weights(part, pairs, at))
 
 
 class Asked(NamedTuple):

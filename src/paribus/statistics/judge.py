@@ -27,12 +27,13 @@ def judge(
 ) -> dict[str, Any]:
     """Judge every claim; returns the content of `verdicts.json` (docs/directory.md), numbers in the claims' units.
 
-    `claims` are those of `plan.json`; `scores[arm][seed]` holds `nats`, the summed loss of each test window, `correct` and
-    `exact` (docs/directory.md), each (W,), of a trial that ended well; `windows` holds `document`, `tokens` and `bytes`,
-    each (W,); `seeds` are those the study declares, in the order in which they run, by default all that occur. A seed that one of
-    the two arms lacks (its trial diverged, or never ended), or whose loss is not finite, drops out as a pair, and the claim's
-    `note` says so. Under a rule that adds seeds (`stopping`) a claim is judged by the seeds of the first look that decides
-    it, else of the last look there has been. Raises UserError where a trial's scores do not fit the windows.
+    `claims` are those of `plan.json`, or its effects, which name arms by `weights`. `scores[arm][seed]` holds `nats`, the summed
+    loss of each test window, `correct` and `exact` (docs/directory.md), each (W,), of a trial that ended well; `windows` holds
+    `document`, `tokens` and `bytes`, each (W,); `seeds` are those the study declares, in the order in which they run, by default
+    all that occur. A seed that one of the arms lacks (its trial diverged, or never ended), or whose loss is not finite, drops out
+    as a pair, and the claim's `note` says so. Under a rule that adds seeds (`stopping`) a claim is judged by the seeds of the
+    first look that decides it, else of the last look there has been. Raises UserError where a trial's scores do not fit the
+    windows.
     """
     _check(scores, windows)
     contrasts = verdicts.count_contrasts(claims)
@@ -68,20 +69,26 @@ class _Court(NamedTuple):
     bootstrap: secondary.CrossedBootstrap
 
 
+_OF_EFFECTS = ("kind", "factors", "levels", "weights")
+"""What an answer about crossed factors has besides; `against` are its reference levels."""
+
+
 def _judge_one(claim: Mapping[str, Any], court: _Court) -> dict[str, Any]:
     seeds, notes = _pairs(claim, court.scores, court.declared)
     column = METRICS[claim["metric"]].numerator
-    kept = ("says", "arm", "against", "metric", "expect", "margin", "estimand")
-    answer: dict[str, Any] = {key: claim[key] for key in kept} | {"under": claim.get("under"), "seeds": len(seeds)}
+    kept = ("says", "arm", "against", "metric", "expect", "margin", "estimand", *_OF_EFFECTS)
+    answer: dict[str, Any] = {key: claim[key] for key in kept if key in claim}
+    answer |= {"under": claim.get("under"), "seeds": len(seeds)}
     shape = (len(seeds), np.asarray(court.windows["document"]).size)
-    arm, against = (
-        np.array([court.scores[claim[side]][seed][column] for seed in seeds], dtype=np.float64).reshape(shape)
-        for side in ("arm", "against")
-    )
+    arm, against = np.zeros(shape), np.zeros(shape)
+    for name, weight in verdicts.combination(claim).items():
+        side = arm if weight > 0 else against
+        side += abs(weight) * np.array([court.scores[name][seed][column] for seed in seeds]).reshape(shape)
     gains, weights = by_document(arm, against, court.windows, claim["metric"])
     answer["documents"] = int(np.count_nonzero(weights))
     if not seeds:
-        return answer | _nothing() | {"note": " ".join(["No seed has ended well in both arms.", *notes])}
+        which = "all its arms" if "weights" in claim else "both arms"
+        return answer | _nothing() | {"note": " ".join([f"No seed has ended well in {which}.", *notes])}
     any_time = court.stopping.rule == "any_time"
     everything = gains
     for look in court.stopping.judged(len(court.declared)):
@@ -190,7 +197,7 @@ def _pairs(claim: Mapping[str, Any], scores: Scores, declared: Sequence[int]) ->
     """The seeds that both arms have, and a sentence for each arm that lacks some."""
     bad = {
         arm: [seed for seed in declared if not ended_well(scores.get(arm, {}).get(seed))]
-        for arm in (claim["arm"], claim["against"])
+        for arm in verdicts.combination(claim)
     }
     notes = [
         f"{arm} has no final loss at {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))} (diverged "

@@ -32,12 +32,19 @@ def verdict(expect: Expectation, margin: float, low: float | None, high: float |
     return "supported" if holds else "refuted" if fails else "undecided"
 
 
-def contrast_of(claim: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes two claims share one interval: the same two arms, metric, estimand and circumstance.
+def combination(claim: Mapping[str, Any]) -> dict[str, float]:
+    """The arms that a claim compares, by their weights: 1 and -1, or the weights of an effect of crossed factors."""
+    return dict(claim["weights"]) if "weights" in claim else {claim["arm"]: 1.0, claim["against"]: -1.0}
 
-    The interval of b against a is the mirror image of that of a against b, so the order of the arms does not count.
+
+def contrast_of(claim: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes two claims share one interval: the same arms with the same weights, metric, estimand and circumstance.
+
+    The interval of b against a is the mirror image of that of a against b, so the sign of all weights together does not count.
     """
-    arms = tuple(sorted((claim["arm"], claim["against"])))
+    arms = sorted(combination(claim).items())
+    sign = -1 if arms[0][1] < 0 else 1
+    arms = [(name, sign * weight) for name, weight in arms]
     return (*arms, claim["metric"], claim["estimand"], claim.get("under"))
 
 

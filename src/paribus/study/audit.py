@@ -37,10 +37,11 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
     Raises StudyError where an arm is too large to be counted on this machine.
     """
     counter = _Counter(corpus, plan.workload)
-    names = common_names(plan, corpus.vocabulary)
+    common = common_by_size(plan, corpus.vocabulary)
     arms: dict[str, dict[str, Any]] = {}
     for arm in plan.arms:
         _check_memory(arm, corpus.vocabulary)
+        names = common[arm.size]
         seeds = {str(seed): counter.of_seed(arm.config, seed, names) for seed in plan.seeds}
         arms[arm.name] = {
             "differs": {field: used_value(arm.config, field) for field in differences(arm.config, plan.base)},
@@ -52,10 +53,11 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
             **seeds[str(plan.seeds[0])],
             "seeds": seeds,
         }
-    for claim in plan.claims:
+    planned = [*plan.claims, *_within_effects(plan)]
+    for claim in planned:
         _check_served(claim, arms)
-    claims = [_claim(plan, claim, arms, counter) for claim in plan.claims]
-    tuning = {"tuning": _of_tuning(plan, counter, names)} if plan.tuning else {}
+    claims = [_claim(plan, claim, arms, counter) for claim in planned]
+    tuning = {"tuning": _of_tuning(plan, counter, common)} if plan.tuning else {}
     return {
         "workload": plan.workload.lengths(plan.data.window)._asdict(),
         "arms": arms,
@@ -65,14 +67,14 @@ def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _of_tuning(plan: Plan, counter: "_Counter", names: set[str]) -> dict[str, Any]:
+def _of_tuning(plan: Plan, counter: "_Counter", common: Mapping[str | None, set[str]]) -> dict[str, Any]:
     """What the trials that chose values read and cost: `{NAME: {parameters, total_parameters, seeds: {SEED: counts}}}`."""
     found: dict[str, dict[str, Any]] = {}
     for trial in plan.tuning.trials if plan.tuning else ():
         arm = tuning_arm(plan, trial)
         size = {name: counter.of(arm.config, name, []) for name in ("parameters", "total_parameters")}
         own = found.setdefault(trial.arm, {**size, "seeds": {}})
-        own["seeds"][str(trial.seed)] = counter.of_seed(arm.config, trial.seed, names)
+        own["seeds"][str(trial.seed)] = counter.of_seed(arm.config, trial.seed, common[arm.size])
     return {"arms": found}
 
 
@@ -80,6 +82,25 @@ def counted(result: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
     """What an audit says of a trial's arm, at its seed and at any."""
     arm: dict[str, Any] = (result["tuning"] if isinstance(trial, TuningTrial) else result)["arms"][trial.arm]
     return {**arm, **arm["seeds"][str(trial.seed)]}
+
+
+def _within_effects(plan: Plan) -> Iterator[PlannedClaim]:
+    """The pairs of arms that claims about crossed factors compare within: they differ in one factor and hold what is equal.
+
+    Those that a claim, or an effect before, compares under the same conditions are told there.
+    """
+    told = {(claim.arm, claim.against, *claim.hold) for claim in plan.claims}
+    for effect in plan.effects:
+        own = {
+            name: getattr(effect, name) for name in ("says", "metric", "expect", "margin", "estimand", "hold", "under")
+        }
+        for arm, against in effect.pairs:
+            if (arm, against, *effect.hold) in told:
+                continue
+            told.add((arm, against, *effect.hold))
+            yield PlannedClaim(
+                **own, number=effect.number, arm=arm, against=against, vary=effect.factors[0].split(" with ")
+            )
 
 
 class _Counter(Quantities):
@@ -160,6 +181,14 @@ def _check_served(claim: PlannedClaim, arms: Mapping[str, Any]) -> None:
                     f"study: arm {shown(name)} cannot serve the workload, so {hold.quantity} cannot be held: "
                     f"{arms[name]['unserved']}; set model.positions, or shorten it"
                 )
+
+
+def common_by_size(plan: Plan, vocabulary: int) -> dict[str | None, set[str]]:
+    """By size (None in a study without): names of the parameters that all arms of that size have in the same shape."""
+    return {
+        size: common_names(plan, vocabulary, plan.at_size(size))
+        for size in dict.fromkeys(arm.size for arm in plan.arms)
+    }
 
 
 def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:

@@ -10,6 +10,7 @@ from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.arms import base_config, differences, resolve, used_value
 from paribus.study.crossed import Crossed
+from paribus.study.effects import effect_problems
 from paribus.study.fields import config_fields, flatten, study_fields, variable_fields, why_fixed
 from paribus.study.holds import read_hold
 from paribus.study.problems import Path, Problem, did_you_mean, from_pydantic, listed, shown
@@ -56,6 +57,10 @@ def _problems(study: spec.Study) -> Iterator[Problem]:
     yield from sharing_problems(study, list(configs.values()))
     for number, claim in enumerate(study.claim):
         yield from _claim(study, number, claim, configs)
+    for number, effect in enumerate(study.effect):
+        yield from _hold(effect.hold or [], ("effect", number, "hold"))
+    if len(configs) == len(study.arm):
+        yield from effect_problems(study, configs)
 
 
 def _vary(fields: Sequence[str], path: Path, allowed: Sequence[str]) -> Iterator[Problem]:

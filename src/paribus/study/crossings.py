@@ -6,16 +6,17 @@ largest such parts, also within an incomplete crossing, and `Design.missing` nam
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from fractions import Fraction
+from functools import cached_property, reduce
 from itertools import islice, product
+from operator import mul
 from typing import Any
 
 from paribus.study import spec
 from paribus.study.arms import differences, used_value
-from paribus.study.levels import JOIN, level_words
-from paribus.study.plan import Plan, circumstance
+from paribus.study.levels import JOIN, level_words, word_of
 
 MOST_PARTS = 8
 """Complete parts of one crossing that are analysed, the largest first."""
@@ -34,6 +35,8 @@ class Factor:
     fields: tuple[str, ...]
     levels: tuple[str, ...]
     """In words, the reference first."""
+    plain: tuple[str, ...] = ()
+    """As the study file has them, where it is one field."""
 
     @property
     def name(self) -> str:
@@ -141,7 +144,9 @@ def design(arms: Sequence[tuple[str, spec.Config]], vary: Sequence[str]) -> Desi
         together.setdefault(tuple(levels[field]), []).append(field)
     factors = tuple(
         Factor(
-            tuple(group), tuple(" with ".join(each) for each in zip(*(words[field] for field in group), strict=True))
+            tuple(group),
+            tuple(" with ".join(each) for each in zip(*(words[field] for field in group), strict=True)),
+            tuple(map(word_of, values[group[0]])) if len(group) == 1 else (),
         )
         for group in together.values()
     )
@@ -151,17 +156,25 @@ def design(arms: Sequence[tuple[str, spec.Config]], vary: Sequence[str]) -> Desi
     return Design(factors, cells)
 
 
-def designs(plan: Plan, vary: Sequence[str]) -> list[tuple[str | None, Design]]:
-    """The design of a plan's arms as written, at each size, by the words of that; none where fewer than two fields vary.
+def weights(part: Part, pairs: Mapping[int, tuple[int, int]], at: Mapping[int, int]) -> dict[Cell, Fraction]:
+    """The cells of a linear combination, none 0: 1 for the level and -1 for the reference of each factor that it is about.
 
-    `vary` is the study's. Copies of arms, for repetitions, matchings and common values, are no cells of it.
+    `pairs` maps factors to level and reference level, `at` those that are fixed to their level; over all others the shares are
+    equal. The weights sum to 0.
     """
-    found = []
-    for size in dict.fromkeys(arm.size for arm in plan.arms):
-        arms = [(arm.name, arm.config) for arm in plan.arms if arm.size == size and arm.repeats is None]
-        if crossed := design(arms, vary):
-            found.append((circumstance(None, size), crossed))
-    return found
+
+    def of_level(factor: int, level: int) -> Fraction:
+        if factor in pairs:
+            return Fraction((level == pairs[factor][0]) - (level == pairs[factor][1]))
+        if factor in at:
+            return Fraction(level == at[factor])
+        return Fraction(1, len(part.levels[factor]))
+
+    found = {
+        cell: reduce(mul, (of_level(factor, level) for factor, level in enumerate(cell)), Fraction(1))
+        for cell in part.cells
+    }
+    return {cell: weight for cell, weight in found.items() if weight}
 
 
 def _grids(cells: frozenset[Cell]) -> set[tuple[frozenset[int], ...]]:

@@ -19,7 +19,7 @@ def level_words(levels: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
     A number or a truth value is said with its field, and so is a word that two fields have. What is too long for a name is
     numbered: `input_attention #2`.
     """
-    plain = {field: [_word(value) for value in values] for field, values in levels.items()}
+    plain = {field: [word_of(value) for value in values] for field, values in levels.items()}
     shared = Counter(word for words in plain.values() for word in set(words))
     found = {}
     for field, words in plain.items():
@@ -40,7 +40,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
-def _word(value: Any) -> str:
+def word_of(value: Any) -> str:
+    """One level, without its field."""
     match value:
         case str():
             return rule_name(value)
@@ -53,6 +54,6 @@ def _word(value: Any) -> str:
         case float():
             return f"{value:g}"
         case list() if not any(isinstance(item, list | Mapping) for item in value):
-            return ",".join(_word(item) for item in value)
+            return ",".join(word_of(item) for item in value)
         case _:
             return json.dumps(value, default=str)

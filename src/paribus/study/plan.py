@@ -14,6 +14,7 @@ from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.arms import own_sections, resolve, value_of
 from paribus.study.checks import check_study
+from paribus.study.effects import PlannedEffect, planned_effects
 from paribus.study.fields import flatten, leaf_name
 from paribus.study.holds import read_hold
 from paribus.study.own_rules import readable, rule_name
@@ -42,6 +43,14 @@ class Arm:
     """The arm of the study file that it is, or repeats, or is at a size."""
     size: str | None = None
     """Of a study with sizes: which one, such as `1M`."""
+
+    @property
+    def unsized(self) -> str:
+        """Its name without the size: the same for the same arm at all sizes."""
+        rest = self.name.removeprefix(f"{self.written} [size={self.size}")
+        if self.size is None:
+            return self.name
+        return f"{self.written}{rest[1:]}" if rest.startswith("]") else f"{self.written} [{rest[2:]}"
 
 
 class PlannedClaim(spec.Claim):
@@ -114,6 +123,8 @@ class Plan:
     """The sizes at which all arms are there, smallest first; none where arms have the size that is written."""
     tuning: Tuned | None = None
     """How fields of `[training]` are tuned for each arm; None where none is."""
+    effects: list[PlannedEffect] = dataclasses.field(default_factory=list)
+    """Claims about crossed factors, at each size."""
 
     @cached_property
     def _by_name(self) -> dict[str, Arm]:
@@ -127,6 +138,10 @@ class Plan:
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError if there is none."""
         return self._by_name[name]
+
+    def at_size(self, size: str | None) -> list[str]:
+        """Names of the arms of one size, of all arms in a study without sizes."""
+        return [arm.name for arm in self.arms if arm.size == size]
 
     @property
     def configs(self) -> dict[str, spec.Config]:
@@ -161,6 +176,7 @@ class Plan:
                 for arm in self.arms
             ],
             "claims": [claim.model_dump(mode="json") for claim in self.claims],
+            "effects": [effect.model_dump(mode="json") for effect in self.effects],
             "trials": [asdict(trial) for trial in self.trials],
             "workload": self.workload.model_dump(mode="json"),
             "matchings": [asdict(matching) for matching in self.matchings],
@@ -185,6 +201,7 @@ class Plan:
             [Solved.from_dict(table) for table in tables.get("matchings", [])],
             [StudySize(**table) for table in tables.get("sizes", [])],
             Tuned.from_dict(tables["tuning"]) if tables.get("tuning") else None,
+            [PlannedEffect.model_validate(effect) for effect in tables.get("effects", [])],
         )
 
 
@@ -207,7 +224,7 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
     """
     check_study(study)
     if not study.sizes.values:
-        return _plan_of(study, solved)
+        return _with_effects(study, _plan_of(study, solved))
     plans = []
     for size, sized in sized_studies(study):
         own = [matching for matching in solved if matching.size == size.label]
@@ -219,9 +236,18 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
     shared = {name: getattr(plans[0].base, name) for name in ("data", "evaluation")}
     sizes = [size for plan in plans for size in plan.sizes]
     tuning = Tuned.together(plan.tuning for plan in plans if plan.tuning) if study.training.grid else None
-    return Plan(
-        _unchecked(own_sections(study) | shared), arms, claims, trials, study.workload, list(solved), sizes, tuning
-    )
+    base = _unchecked(own_sections(study) | shared)
+    return _with_effects(study, Plan(base, arms, claims, trials, study.workload, list(solved), sizes, tuning))
+
+
+def _with_effects(study: spec.Study, plan: Plan) -> Plan:
+    """A plan of arms, with the study's claims about crossed factors at each size."""
+    names: dict[str | None, dict[str, str]] = {}
+    for arm in plan.arms:
+        if arm.repeats is None:
+            names.setdefault(circumstance(None, arm.size), {})[arm.written] = arm.name
+    configs = {name: resolve(study, overrides) for name, overrides in study.arm.items()}
+    return replace(plan, effects=planned_effects(study, configs, names))
 
 
 def _at_size(plan: Plan, size: StudySize) -> Plan:

@@ -40,6 +40,8 @@ _EXPECTED_AT = {
     "arm": 'should be a table of arms, such as [arm.gpt] followed by model.input_attention = "causal"',
     "claim": "should be a list of claims, each below a line [[claim]]",
     "sizes": 'should be a list of two or more sizes, such as ["0.3M", "1M", "3M"]',
+    "effect": "should be a list of claims about factors, each below a line [[effect]]",
+    "of": 'should be a field, in a list, two or three, or a table such as {"model.position" = ["none", "rope"]}',
     "match": 'should be a list of matchings, such as ["parameters", "train_flops"]',
     "repeat_under": 'should be a table of fields and lists of values, such as {"model.init" = ["normal_0.02"]}',
 }
@@ -131,7 +133,7 @@ def _problem(kind: str, loc: Path, message: str, context: Mapping[str, Any], tab
         key, words = _BOUNDS[kind]
         return Problem(path, f"should be {words} {context[key]:g}", value)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        table = f"[[{keys[0]}]]" if keys[0] == "claim" else f"[{dotted(path)}]"
+        table = f"[[{keys[0]}]]" if keys[0] in ("claim", "effect") else f"[{dotted(path)}]"
         return Problem(path, f"should be a table: write {table} and its fields below", value)
     return Problem(path, _EXPECTED.get(kind, message[:1].lower() + message[1:]), value)
 
@@ -141,6 +143,8 @@ def _unknown_key(path: Path) -> str:
     *parents, word = [part for part in path if isinstance(part, str)]
     if parents == ["claim"]:
         return did_you_mean(word, spec.Claim.model_fields) or f"; a claim has {', '.join(spec.Claim.model_fields)}"
+    if parents == ["effect"]:
+        return did_you_mean(word, spec.Effect.model_fields) or f"; an effect has {', '.join(spec.Effect.model_fields)}"
     if not parents:
         known = f"; a study has {', '.join(spec.Study.model_fields)}"
         return did_you_mean(word, spec.Study.model_fields) or did_you_mean(word, study_fields()) or known
@@ -157,7 +161,8 @@ def _unknown_key(path: Path) -> str:
 
 def _description(path: Path) -> str:
     """What a missing field is for, from its own documentation."""
-    model: type[BaseModel] = spec.Claim if path[0] == "claim" else spec.Study
+    models: dict[str, type[BaseModel]] = {"claim": spec.Claim, "effect": spec.Effect}
+    model = models.get(str(path[0]), spec.Study)
     text = model.model_fields[str(path[-1])].description or ""
     return " ".join(text.split()).rstrip(".")
 
