@@ -19,7 +19,7 @@ from paribus.engines.manifest import NAME, altered, read_manifest
 from paribus.engines.trial import Event, Job, evaluation_batches
 from paribus.engines.trial_state import HALF, set_aside, state_of, states_of, windows_of
 from paribus.errors import UserError
-from paribus.study.audit import common_names, recorded
+from paribus.study.audit import common_by_size, recorded
 from paribus.study.plan import Plan
 from paribus.study.problems import shown
 from paribus.study.trials import Trial, Tuned, TuningTrial
@@ -196,7 +196,7 @@ def run_trials(
     listen({"event": "planned", "finished": done, **told})
     for name, why in halved.items():
         listen({"event": "halved", "id": name, "error": why})
-    common = sorted(common_names(plan, corpus.vocabulary))
+    common = common_by_size(plan, corpus.vocabulary)
     jobs = [
         Job(
             trial.id,
@@ -205,7 +205,7 @@ def run_trials(
             plan.arm(trial.arm).config,
             runtime,
             out / "trials" / trial.id,
-            common,
+            sorted(common[plan.arm(trial.arm).size]),
             isinstance(trial, TuningTrial),
         )
         for trial in plan.trials

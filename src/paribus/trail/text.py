@@ -15,7 +15,7 @@ from paribus.engines.trial import evaluation_batches
 from paribus.errors import UserError
 from paribus.models.initialisation import initial_names
 from paribus.models.transformer import parameter_shapes
-from paribus.study.audit import audit, common_names, recorded
+from paribus.study.audit import audit, common_by_size, recorded
 from paribus.study.trials import Trial
 from paribus.trail.branches import branch_reads, budgets_of
 from paribus.trail.checks import CLOSE, Check, check, differences
@@ -28,7 +28,7 @@ COLUMNS = ("document", "tokens", "bytes", "split")
 
 def starts(evidence: Evidence, here: Json) -> Check:
     """Every trial's start follows from its seed and its parameters' names. `here`: this machine's environment."""
-    common = common_names(evidence.plan, evidence.vocabulary)
+    common = common_by_size(evidence.plan, evidence.vocabulary)
     faults, excused, lacking = [], set(), {}
     known: dict[str, Start] = {}
     for trial in evidence.whole:
@@ -43,7 +43,7 @@ def starts(evidence: Evidence, here: Json) -> Check:
         start, names = known[trial.arm], initial_names(config.model, interface)
         again = {
             "init": start.hash_of(parameter_shapes(config.model, interface), trial.seed),
-            "common_init": start.hash_of({name: names[name] for name in common}, trial.seed),
+            "common_init": start.hash_of({name: names[name] for name in common[evidence.plan.arm(trial.arm).size]}, trial.seed),
         }
         written = evidence.results[trial.id]["hashes"]
         wrong = list(differences({name: written.get(name) for name in again}, again))
