@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from paribus.cli import budgets
 from paribus.cli.power import Spread, foretold, print_power
 from paribus.cli.tables import printing, short, table
 from paribus.cli.tuning import foretold_tuning, with_first_stage
@@ -108,6 +109,8 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
     console.print(_LEGEND)
     console.print(_costs(arms))
     console.print(_COSTS.format(workload=workload_words(result["workload"])))
+    if lines := list(budgets.planned(arms)):
+        console.print(Text("\n".join(lines) + "\n"))
     for name, arm in arms.items():
         if arm["unserved"]:
             console.print(Text(f"{name} cannot serve this workload: {arm['unserved']}\n"))

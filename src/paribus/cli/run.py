@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from paribus.cli import budgets
 from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
@@ -47,6 +48,8 @@ def show(outcome: Outcome) -> None:
         print(_hanging(line, width) if line.startswith("tuned") else line)
     for line in _over_knobs(outcome.verdicts):
         print(_hanging(line, width))
+    for line in budgets.found(outcome.verdicts):
+        print(_hanging(f"{'':>9}  {line}", width))
     for line in _stopped(outcome.verdicts):
         print(_hanging(f"{'':>9}  {line}", width).strip())
     print(outcome.report)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from paribus.report.budget_charts import budget_gaps, budget_losses
 from paribus.report.costs import cost
 from paribus.report.crossing_charts import crossing_effects, interactions
 from paribus.report.curves import learning, training
@@ -14,6 +15,8 @@ MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] 
     forest,
     matched,
     learning,
+    budget_losses,
+    budget_gaps,
     splits,
     beyond,
     interactions,

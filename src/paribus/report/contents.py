@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
-from paribus.report import crossings, matchings, trail
+from paribus.report import budgets, crossings, matchings, trail
 from paribus.report.parts import Part, PartFunction
 from paribus.report.reading import StudyRecord
 
 PARTS: Mapping[str, tuple[PartFunction, ...]] = {
     "effects": (matchings.part,),  # matchings, sensitivity to tuned values
-    "learning": (),  # budgets and predictions
+    "learning": (budgets.part,),
     "lengths": (crossings.part,),  # sizes and frontiers, crossings
     "trials": (trail.part,),  # ledger, trail
 }

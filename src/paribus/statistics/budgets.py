@@ -270,6 +270,6 @@ def _ends(found: Interval, factor: float) -> str:
 
 
 def _digits(found: Interval, factor: float) -> int:
-    """Two decimals, or more where an end would round to 1 or across it."""
-    ends = [value * factor for value in found if value is not None]
-    return next((n for n in (2, 3, 4) if all(abs(value - 1) >= 10**-n for value in ends)), 2)
+    """Two decimals, or more where an end that is not 1 would be shown as 1."""
+    ends = [value * factor for value in (found.low, found.high) if value is not None]
+    return next((n for n in (2, 3, 4) if all(value == 1 or abs(value - 1) >= 0.5 * 10**-n for value in ends)), 2)
