@@ -84,7 +84,10 @@ def _claims_table(record: StudyRecord, claimed: Sequence[Json]) -> Table:
         )
     columns = ("Claim", "Effect", "Expected", "Margin", "Verdict", "Estimate", "Interval", "Seeds")
     units = listed(dict.fromkeys(metric_of(claim["metric"]).label for claim in claimed))
-    caption = f"Claims about effects; {units}, intervals together with the claims {100 * record.confidence:g} % over {record.contrasts}"
+    level = f"{100 * record.confidence:g} %"
+    caption = (
+        f"Claims about effects; {units}, intervals {level} simultaneous over all {record.contrasts} contrasts claimed"
+    )
     return Table(caption, columns, tuple(rows))
 
 
