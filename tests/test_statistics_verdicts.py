@@ -90,8 +90,9 @@ def test_a_verdict_is_what_every_point_of_the_interval_agrees_on(one, other, whe
 CLAIM = {"arm": "b", "against": "a", "metric": "bits_per_byte", "estimand": "text_like_it", "under": None}
 
 
-def test_claims_on_one_contrast_share_an_interval_whichever_arm_is_named_first():
+def test_claims_on_one_contrast_share_an_interval_whichever_arm_is_named_first_and_under_whatever_it_is_unchanged():
     same = [CLAIM, CLAIM | {"expect": "equal", "margin": 0.5}, CLAIM | {"arm": "a", "against": "b"}]
+    same += [CLAIM | {"under": "equal parameters"}, CLAIM | {"under": "equal train_flops by layers"}]
     assert count_contrasts(same) == 1
 
 
@@ -101,10 +102,10 @@ def test_claims_on_one_contrast_share_an_interval_whichever_arm_is_named_first()
         {"arm": "c"},
         {"metric": "nats_per_token"},
         {"estimand": "this_test_set"},
-        {"under": "model.init = normal_0.02"},
+        {"arm": "b [init=normal_0.02]", "against": "a [init=normal_0.02]", "under": "model.init = normal_0.02"},
     ],
 )
-def test_another_arm_metric_estimand_or_circumstance_is_another_interval(change):
+def test_another_arm_metric_or_estimand_is_another_interval(change):
     assert contrast_of(CLAIM | change) != contrast_of(CLAIM)
     assert count_contrasts([CLAIM, CLAIM | change]) == 2
 

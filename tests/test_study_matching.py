@@ -15,7 +15,7 @@ from paribus.cli.main import run_command
 from paribus.data.store import Corpus, prepare
 from paribus.engines.latency import measure_latency
 from paribus.errors import StudyError
-from paribus.statistics.matchings import combined
+from paribus.statistics.matchings import combined, still_open
 from paribus.study.audit import audit
 from paribus.study.holds import distance
 from paribus.study.matching import Latency, matched_plan, nearest, solve
@@ -216,6 +216,21 @@ def test_a_verdict_that_depends_on_the_knob_is_undecided() -> None:
         assert [entry["verdict"] for entry in found] == expected
         assert found[0]["verdicts"] == {"feed_forward": verdicts[1], "layers": verdicts[2]}
         assert (found[0]["arm"], found[0]["against"], found[0]["claim"]) == ("t5", "gpt", 0)
+
+
+def test_more_seeds_are_asked_for_unless_knobs_disagree_already() -> None:
+    knobs = ("feed_forward", "layers", "width")
+    planned = [{"says": "s", "arm": "t5", "against": "gpt", "number": 0, "under": None, "matching": None, "knob": None}]
+    planned += [planned[0] | {"under": f"by {knob}", "matching": "parameters", "knob": knob} for knob in knobs]
+    for verdicts, still in (
+        (["supported", "supported", "supported", "undecided"], [3]),
+        (["supported", "supported", "undecided", "undecided"], [2, 3]),
+        (["supported", "supported", "refuted", "refuted"], []),  # every claim is decided, the matching never will be
+        (["supported", "supported", "refuted", "undecided"], []),
+        (["undecided", "supported", "refuted", "undecided"], [0]),
+    ):
+        judged = [{"verdict": verdict, "place": place} for place, verdict in enumerate(verdicts)]
+        assert [answer["place"] for answer in still_open(planned, judged)] == still
 
 
 def test_the_command_shows_every_quantity_in_80_columns(

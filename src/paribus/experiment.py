@@ -24,7 +24,7 @@ from paribus.report.visibility import own_squares
 from paribus.statistics.budgets import judge_budgets
 from paribus.statistics.crossings import asked, crossing_effects
 from paribus.statistics.judge import judge
-from paribus.statistics.matchings import combined
+from paribus.statistics.matchings import combined, still_open
 from paribus.statistics.sequential import Stopping
 from paribus.statistics.sizes import along_sizes
 from paribus.study import spec
@@ -121,8 +121,9 @@ def _trained_seeds(out: Path) -> int:
 
 def _enough(outcome: Outcome, seeds: int) -> bool:
     """Whether a look is the last one needed: all claims are decided, or seeds without end would not decide them."""
-    judged = [*outcome.claims, *outcome.verdicts.get("effects", ())]
-    left = [claim for claim in judged if claim["verdict"] == "undecided"]
+    planned = files.read_json(outcome.directory / "plan.json")["claims"]
+    effects = [claim for claim in outcome.verdicts.get("effects", ()) if claim["verdict"] == "undecided"]
+    left = [*still_open(planned, outcome.claims), *effects]
     hopeless = outcome.verdicts["stopping"]["rule"] == "any_time" and seeds >= HOPELESS_SEEDS
     return not left or (hopeless and all(claim["seeds_needed"] is None for claim in left))
 

@@ -36,6 +36,24 @@ def combined(planned: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str,
     return [{**entry, "verdict": _over(entry["verdicts"])} for entry in entries]
 
 
+def still_open(planned: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The judged claims that are undecided, but those of a matching whose knobs disagree already.
+
+    Where one knob supports a claim and another refutes it, no number of seeds decides it under that matching: the knob does.
+    Arguments as `combined` takes them.
+    """
+    split = {
+        (entry["matching"], entry["claim"], entry.get("size"))
+        for entry in combined(planned, judged)
+        if {"supported", "refuted"} <= {*entry["verdicts"].values()}
+    }
+    return [
+        answer
+        for claim, answer in zip(planned, judged, strict=True)
+        if answer["verdict"] == "undecided" and (claim.get("matching"), claim["number"], claim.get("size")) not in split
+    ]
+
+
 def _over(verdicts: Mapping[str, str]) -> str:
     distinct = set(verdicts.values())
     return distinct.pop() if len(distinct) == 1 else "undecided"
