@@ -13,6 +13,7 @@ from rich.text import Text
 
 from paribus.cli import budgets
 from paribus.cli.power import Spread, foretold, print_power
+from paribus.cli.sizes import by_size, hashes_table, of_size, own_changes, same_claims, sizes_table, tight
 from paribus.cli.tables import printing, short, table
 from paribus.cli.tuning import foretold_tuning, with_first_stage
 from paribus.data.sources import Progress as Report
@@ -104,10 +105,15 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
         console.print(Text(line))
     if plan.tuning:
         console.print()
-    console.print(_differences(arms))
-    console.print(_sizes(arms))
+    if plan.sizes:
+        console.print(sizes_table(plan))
+        console.print(_differences_by_size(plan, arms))
+        console.print(hashes_table(plan, arms, _HASH))
+    else:
+        console.print(_differences(arms))
+    console.print(_sizes(plan, arms))
     console.print(_LEGEND)
-    console.print(_costs(arms))
+    console.print(_costs(plan, arms))
     console.print(_COSTS.format(workload=workload_words(result["workload"])))
     if lines := list(budgets.planned(arms)):
         console.print(Text("\n".join(lines) + "\n"))
@@ -122,7 +128,7 @@ def print_audit(result: Mapping[str, Any], plan: Plan, study: spec.Study, consol
             told = f"{latency['ratio']:.3f} times as long as {matching.reference}, ± {latency['spread']:.1%}, measured here"
             console.print(Text(f"{name}, {sets}: takes {told}\n"))
     if result["claims"]:
-        console.print(_claims(result["claims"]))
+        console.print(_claims(plan, result["claims"]))
     if found := complaints(result):
         for fault in found:
             console.print(Text(f"- {fault}", style="red"))
@@ -141,6 +147,16 @@ def _differences(arms: Mapping[str, Any]) -> Table:
     return made
 
 
+def _differences_by_size(plan: Plan, arms: Mapping[str, Any]) -> Table:
+    """As `_differences`, an arm once for all sizes and without what its size sets; where values differ by size, all of them."""
+    made = table("What each arm changes of the base of its size", "arm", "sets")
+    for name, own, following in own_changes(plan, arms):
+        sets = [f"{field} = {', '.join(map(_value, by_size(values)))}" for field, values in own.items()]
+        sets += [f"({field} follows: {', '.join(map(_value, by_size(values)))})" for field, values in following.items()]
+        made.add_row(Text(name), Text("\n".join(sets) or "nothing"))
+    return made
+
+
 def workload_words(lengths: Mapping[str, int]) -> str:
     """A workload in a few words: `16 requests of 8 turns, 4 tokens in and 4 out`."""
     requests, turns = (f"{lengths[key]} {word}{'s' * (lengths[key] > 1)}" for key, word in _WORDS)
@@ -151,9 +167,10 @@ def workload_words(lengths: Mapping[str, int]) -> str:
 _WORDS = (("batch", "request"), ("turns", "turn"))
 
 
-def _sizes(arms: Mapping[str, Any]) -> Table:
+def _sizes(plan: Plan, arms: Mapping[str, Any]) -> Table:
     return _columns(
         "What each arm is and reads",
+        plan,
         arms,
         {
             "parameters": "parameters",
@@ -165,9 +182,10 @@ def _sizes(arms: Mapping[str, Any]) -> Table:
     )
 
 
-def _costs(arms: Mapping[str, Any]) -> Table:
+def _costs(plan: Plan, arms: Mapping[str, Any]) -> Table:
     return _columns(
         "What each arm costs",
+        plan,
         arms,
         {
             "training": "train_flops",
@@ -180,13 +198,15 @@ def _costs(arms: Mapping[str, Any]) -> Table:
     )
 
 
-def _columns(title: str, arms: Mapping[str, Any], keys: Mapping[str, str]) -> Table:
+def _columns(title: str, plan: Plan, arms: Mapping[str, Any], keys: Mapping[str, str]) -> Table:
     """A row for each arm, a column for each of its counts; `-` where there is none."""
-    made = table(title, "arm")
+    made = table(title, "size", "arm") if plan.sizes else table(title, "arm")
     for column in keys:
         made.add_column(column.strip(), justify="right", no_wrap=True)
     for name, arm in arms.items():
-        made.add_row(Text(name), *("-" if arm[key] is None else short(arm[key]) for key in keys.values()))
+        words = of_size(plan, name) if plan.sizes else (Text(name),)
+        shorter = tight if plan.sizes else short
+        made.add_row(*words, *("-" if arm[key] is None else shorter(arm[key]) for key in keys.values()))
     return made
 
 
@@ -198,15 +218,16 @@ def _checkpoints(arms: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} starts from {start['folder']} ({start['hash'][:_HASH]}); as model.init says: {fresh}"
 
 
-def _claims(claims: list[dict[str, Any]]) -> Table:
+def _claims(plan: Plan, claims: list[dict[str, Any]]) -> Table:
     made = table("What each claim varies and holds", "claim", "differs in", "equal", "")
-    for claim in claims:
+    named = [(f"{claim['arm']} against {claim['against']}{_matching(claim)}", claim) for claim in claims]
+    for words, claim in same_claims(plan, claims) if plan.sizes else named:
         varies = [f"{field}{' (undeclared)' if field in claim['undeclared'] else ''}" for field in claim["varies"]]
         varies += [f"({field})" for field in claim["follows"]]
         varies += [f"{field} (tuned)" for field in claim["tuned"]]
         holds = [_hold(hold) for hold in claim["holds"]]
         made.add_row(
-            Text(f"{claim['arm']} against {claim['against']}{_matching(claim)}"),
+            Text(words),
             Text("\n".join(varies) or "nothing"),
             Text("\n".join(holds) or "-"),
             Text("ok" if claim["passed"] else "FAILS", style="green" if claim["passed"] else "bold red"),

@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import dataclass
+from statistics import fmean
 from types import TracebackType
 
 from rich.console import Console
@@ -10,8 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from paribus.cli.tuning import values_in_words
 from paribus.engines.trial import Event
 from paribus.study.plan import Plan
+from paribus.study.recipe import crossing
+from paribus.study.trials import TuningTrial
 
 NAME_WIDTH = 26
 SEED_COLUMNS = 5
@@ -66,14 +70,15 @@ class RunDisplay:
         self._plan, self._workers = plan, event["workers"]
         self._states = {trial.id: _State() for trial in plan.trials}
         for name, result in event["finished"].items():
-            loss = result["test"]["nats_per_token"] if result["test"] else None
-            self._states[name] = _State(result["status"], result["steps"], result["steps"], loss)
+            score = result["test"] or result.get("tune")
+            if name in self._states:
+                loss = score["nats_per_token"] if score else None
+                self._states[name] = _State(result["status"], result["steps"], result["steps"], loss)
         left = sum(state.status == "waiting" for state in self._states.values())
         done = f", {len(self._states) - left} of them finished before" if left < len(self._states) else ""
         mode = "compiled" if runtime.compile else "eager"
         self.console.print(
-            f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials{done}; {self._workers} workers, "
-            f"{runtime.device}, {runtime.dtype}, {mode}",
+            f"{_counts(plan)}{done}; {self._workers} workers, {runtime.device}, {runtime.dtype}, {mode}",
             markup=False,
             soft_wrap=True,
         )
@@ -95,7 +100,8 @@ class RunDisplay:
     def _ended(self, event: Event, state: _State) -> None:
         state.status, state.loss = event["status"], event.get("nats_per_token")
         if not self._live:
-            shown = "" if state.loss is None else f"  test loss {state.loss:.4f} nats"
+            scored = "tuning" if self._plan and tunes(self._plan) else "test"
+            shown = "" if state.loss is None else f"  {scored} loss {state.loss:.4f} nats"
             self._line(event, f"{state.status}{shown}  {state.tokens_per_second:,.0f} tokens/s", state)
 
     def _again(self, event: Event, state: _State) -> None:
@@ -147,6 +153,8 @@ class RunDisplay:
         title = f"{speed:,.0f} tokens/s" + (f", about {left} left" if left else "") if running else ""
         table = Table(box=None, pad_edge=False, title=Text(title), title_justify="left", title_style="dim")
         table.add_column("arm", no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH)
+        if tunes(self._plan):
+            return self._tuning(table, self._plan)
         for column in ["done", "now"] if many else [f"seed {seed}" for seed in seeds]:
             table.add_column(column, justify="right", no_wrap=True, min_width=8)
         by_arm: dict[str, dict[int, _State]] = {arm.name: {} for arm in self._plan.arms}
@@ -160,6 +168,43 @@ class RunDisplay:
             else:
                 table.add_row(Text(name), *(_cell(states[seed]) for seed in seeds))
         return table
+
+    def _tuning(self, table: Table, plan: Plan) -> Table:
+        """Of each arm how many values have been tried, what runs, and the best value so far (over all its seeds)."""
+        for column in ("done", "now", "lowest loss so far"):
+            table.add_column(column, justify="right", no_wrap=True, min_width=8)
+        trials = plan.tuning.trials if plan.tuning else []
+        for name in dict.fromkeys(trial.of for trial in trials):
+            own = [(trial, self._states[trial.id]) for trial in trials if trial.of == name]
+            ended = sum(state.status not in ("waiting", "running") for _, state in own)
+            now = [_cell(state) for _, state in own if state.status == "running"]
+            by_copy: dict[str, list[float | None]] = {}
+            for trial, state in own:
+                by_copy.setdefault(trial.arm, []).append(state.loss if state.status == "done" else None)
+            means = {copy: fmean(filter(None, losses)) for copy, losses in by_copy.items() if None not in losses}
+            best = min(means, key=lambda copy: means[copy]) if means else None
+            values = next((trial.values for trial, _ in own if trial.arm == best), {})
+            said = f"{values_in_words(values)}: {means[best]:.4f}" if best else ""
+            table.add_row(Text(name), Text(f"{ended}/{len(own)}"), Text(" ").join(now[:2]), Text(said))
+        return table
+
+
+def tunes(plan: Plan) -> bool:
+    """Whether the trials of a plan only choose values."""
+    return any(isinstance(trial, TuningTrial) for trial in plan.trials)
+
+
+def _counts(plan: Plan) -> str:
+    """How many trials there are, and what makes them so many."""
+    if not tunes(plan) or plan.tuning is None:
+        chosen = "values are chosen; " if plan.tuning else ""
+        return f"{chosen}{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.trials)} trials"
+    groups = plan.tuning.groups
+    arms = sum(len(group.arms) for group in groups)
+    widened = ", the grid widened" if any(group.widened for group in groups) else ""
+    values = max(len(crossing(group.grid)) for group in groups)
+    seeds = len(plan.tuning.seeds)
+    return f"tuning{widened}: {arms} arms x {values} values x {seeds} seeds = {len(plan.trials)} trials"
 
 
 def _cell(state: _State) -> Text:

@@ -107,7 +107,7 @@ class TrialRun:
         self._trunk_step: list[int] = []
         """Where the trunk waits, while a branch is trained."""
         self.test_loss: float | None = None
-        """Nats per token on the test windows, once the trial is done."""
+        """Nats per token on the windows that it is scored on, once the trial is done."""
 
     def run(self) -> str:
         """Train, score, write the result. Returns `done`, `diverged`, or `stopped` with a checkpoint to go on from."""
@@ -300,8 +300,10 @@ class TrialRun:
         test, windows_hash, tune = None, None, None
         if reason is None and job.tunes:
             self._curve.flush()
-            tune = last_score(job.folder / "curve.jsonl")
-            reason = None if tune else "the tuning loss is not a number"
+            if tune := last_score(job.folder / "curve.jsonl"):
+                self.test_loss = tune["nats_per_token"]
+            else:
+                reason = "the tuning loss is not a number"
         elif reason is None:
             begin = time.perf_counter()
             if scored := self._score("test", job.folder):
