@@ -102,11 +102,14 @@ def _pairs(arms: Mapping[Cell, str], pairs: Mapping[int, tuple[int, int]]) -> li
     ]
 
 
-def _locate(crossed: Design | None, of: list[str] | dict[str, list[Any]]) -> _Located:
+def _locate(crossed: Design | None, of: str | list[str] | dict[str, Any]) -> _Located:
     """The largest complete crossing that an effect can be told in. Raises ValueError, what is wrong in words."""
-    levels: dict[str, list[Any] | None] = dict(flatten(of)) if isinstance(of, dict) else dict.fromkeys(of)
+    fields = [of] if isinstance(of, str) else list(flatten(of)) if isinstance(of, dict) else of
+    levels: dict[str, Any] = flatten(of) if isinstance(of, dict) else dict.fromkeys(fields)
     if not 1 <= len(levels) <= len(KINDS):
         raise ValueError("should name one field for a main effect, two or three for their interaction")
+    if len(levels) < len(fields):
+        raise ValueError("names a field twice; leave one out")
     if crossed is None:
         raise ValueError("the arms differ in fewer than two fields, so nothing is crossed; compare arms in a [[claim]]")
     pairs = dict(_pair(crossed, field, asked) for field, asked in levels.items())

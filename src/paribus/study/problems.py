@@ -41,7 +41,6 @@ _EXPECTED_AT = {
     "claim": "should be a list of claims, each below a line [[claim]]",
     "sizes": 'should be a list of two or more sizes, such as ["0.3M", "1M", "3M"]',
     "effect": "should be a list of claims about factors, each below a line [[effect]]",
-    "of": 'should be a field, in a list, two or three, or a table such as {"model.position" = ["none", "rope"]}',
     "match": 'should be a list of matchings, such as ["parameters", "train_flops"]',
     "repeat_under": 'should be a table of fields and lists of values, such as {"model.init" = ["normal_0.02"]}',
 }

@@ -151,10 +151,11 @@ class Effect(Section):
 
     says: Text
     """The statement, in words."""
-    of: list[str] | dict[str, Any]
-    """The field whose main effect it is about, averaged over the levels of the others, or the two or three whose interaction: how
-    much larger the gain in the first is beside the other's level than beside its reference. The level is the second that the arms
-    have, the reference the first; a table says others, such as `{"model.position" = ["none", "rope"]}`: none against rope."""
+    of: str | list[str] | dict[str, Any]
+    """The field whose main effect it is about, or the two or three whose interaction. A main effect is the improvement by the
+    field's second level over its first, the reference, averaged over the levels of the others; an interaction is how much larger
+    that is beside another field's second level than beside its first. A table gives the levels where there are more than two or
+    others are meant: `{"model.position" = ["none", "rope"]}`, none against rope."""
     metric: Metric = "bits_per_byte"
     """As of a claim. An improvement, or a larger gain, is positive."""
     expect: Literal["better", "worse", "equal", "not_better", "not_worse"]
