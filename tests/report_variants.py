@@ -69,3 +69,50 @@ def with_longer_windows(directory: Path, cannot: dict[str, str]) -> None:
 def off_distribution(directory: Path, arm: str, why: str) -> None:
     """Say of an arm that it is scored off its training distribution."""
     edit(directory / "audit.json", lambda audit: audit["arms"][arm].update(off_distribution=why))
+
+
+def with_matchings(directory: Path, outcomes: dict[str, dict[str, str]]) -> None:
+    """Add matchings: `outcomes` maps a quantity to its knobs, each with the verdict that the first claim then has.
+
+    The first claim's arm is solved for, by every knob; its copies have the trials of no seed.
+    """
+    plan, found = (
+        json.loads((directory / name).read_text(encoding="utf-8")) for name in ("plan.json", "verdicts.json")
+    )
+    claim, verdict = plan["claims"][0], found["claims"][0]
+    original = next(arm for arm in plan["arms"] if arm["name"] == claim["arm"])
+    audited = json.loads((directory / "audit.json").read_text(encoding="utf-8"))
+    plan["matchings"], found["matchings"] = [], []
+    for quantity, knobs in outcomes.items():
+        for value, (knob, outcome) in enumerate(knobs.items(), 100):
+            by = f" by {knob}" if len(knobs) > 1 else ""
+            changes = {f"model.{knob}": value}
+            name = f"{claim['arm']} [{quantity}: {knob}={value}]"
+            again = {"arm": name, "under": f"equal {quantity}{by}"}
+            plan["arms"].append({**original, "name": name, "repeats": claim["arm"], "matched": [quantity]})
+            plan["claims"].append({**claim, **again, "matching": quantity, "knob": knob})
+            found["claims"].append({**verdict, **again, "verdict": outcome})
+            solved = {"quantities": [quantity], "knobs": [knob], "under": again["under"], "reference": claim["against"]}
+            plan["matchings"].append({**solved, "changes": {claim["arm"]: changes}, "latencies": {}})
+            costs = audited["arms"][claim["arm"]]
+            audited["arms"][name] = {**costs, quantity: audited["arms"][claim["against"]].get(quantity)}
+        said = {key: claim[key] for key in ("says", "arm", "against")} | {"claim": 0, "matching": quantity}
+        over = next(iter(knobs.values())) if len(set(knobs.values())) == 1 else "undecided"
+        found["matchings"].append({**said, "verdicts": knobs, "verdict": over})
+    for name, value in (("plan.json", plan), ("verdicts.json", found), ("audit.json", audited)):
+        (directory / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def under_values(directory: Path, field: str, values: list[Any], outcome: str, **more: Any) -> None:
+    """Judge the first claim again under each value of a field, with this verdict."""
+
+    def planned(plan: Any) -> None:
+        for value in values:
+            plan["claims"].append({**plan["claims"][0], "under": f"{field} = {value}", **more})
+
+    def judged(found: Any) -> None:
+        for value in values:
+            found["claims"].append({**found["claims"][0], "under": f"{field} = {value}", "verdict": outcome})
+
+    edit(directory / "plan.json", planned)
+    edit(directory / "verdicts.json", judged)

@@ -11,6 +11,7 @@ from paribus.report.reading import Claim, StudyRecord, Verdict
 from paribus.report.scope import seed_text
 from paribus.report.stopping import rule_of
 from paribus.report.strips import draw_interval, reach_of
+from paribus.study.plan import circumstance
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -67,22 +68,24 @@ def cards(record: StudyRecord) -> tuple[Judged, ...]:
             for again in group.claims:
                 number += 1
                 row = _judged(record, again, f"claim-{index}-{number}", reach)
-                changed = repeats.changes(pair.claim, again)
-                said = repeats.remark(record, pair.claim, again) if changed or again.outcome == "pending" else ""
+                original = pair.original(again)
+                changed = repeats.changes(original, again)
+                said = repeats.remark(record, original, again) if changed or again.outcome == "pending" else ""
                 rows.append(replace(row, remark=said, changed=changed))
-            notes = tuple(_over_knobs(record, pair.claim)) if group.kind == "matching" else ()
+            notes = tuple(over_all_knobs(record, pair)) if group.kind == "matching" else ()
             folded = len(rows) > repeats.FOLDED
             grouped.append(Repeated(group.title, group.summary, group.changed, folded, tuple(rows), notes))
         found.append(replace(card, groups=tuple(grouped)))
     return tuple(found)
 
 
-def _over_knobs(record: StudyRecord, claim: Claim) -> Iterator[str]:
+def over_all_knobs(record: StudyRecord, pair: repeats.Contrast) -> Iterator[str]:
     """What holds whatever the knob, of matchings that were made by several."""
-    for entry in repeats.over_knobs(record, claim):
-        if len(entry["verdicts"]) > 1:
-            words = repeats.words_of(record, str(entry["matching"]))
-            yield f"Over all knobs, at equal {words}: {repeats.over_text(entry)}."
+    for claim in pair.at_sizes or (pair.claim,):
+        for entry in repeats.over_knobs(record, claim):
+            if len(entry["verdicts"]) > 1:
+                words = circumstance(repeats.words_of(record, str(entry["matching"])), claim.size)
+                yield f"Over all knobs, at equal {words}: {repeats.over_text(entry)}."
 
 
 def flags(record: StudyRecord, verdict: Verdict | None) -> Sequence[str]:

@@ -14,15 +14,18 @@ from paribus.report.figures import (
     Spec,
     arm_scales,
     band,
+    drawn_arms,
     faded,
     finish,
     highlight,
+    left_out,
     reference,
     reference_of,
 )
 from paribus.report.measured import charted, objectives
 from paribus.report.metrics import Metric
 from paribus.report.reading import StudyRecord, Trial
+from paribus.report.wording import short_name
 
 # Learning curves.
 
@@ -41,7 +44,7 @@ def learning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         "learning",
         "Learning curves",
         "On the tuning split, which no verdict uses. Line: mean over seeds. Band: smallest to largest seed. "
-        "A curve before its end is not a result at that budget: the rate has not decayed yet.",
+        f"A curve before its end is not a result at that budget: the rate has not decayed yet.{left_out(record)}",
         tuple(views),
     )
 
@@ -50,7 +53,8 @@ def _learning_views(record: StudyRecord, data: dict[str, list[Row]], metric: Met
     """The views of one metric; none where the curves do not have it."""
     home = reference(record)
     usable = {
-        arm.name: [trial for trial in record.trials_of(arm.name) if trial.status != "diverged"] for arm in record.arms
+        arm.name: [trial for trial in record.trials_of(arm.name) if trial.status != "diverged"]
+        for arm in drawn_arms(record)
     }
     rows: list[Row] = []
     differences: list[Row] = []
@@ -72,7 +76,7 @@ def _learning_views(record: StudyRecord, data: dict[str, list[Row]], metric: Met
         ]
         gains = {
             arm.name: paired(metric, usable[arm.name], usable.get(reference_of(record, arm) or "", []), _at(at, step))
-            for arm in record.arms
+            for arm in drawn_arms(record)
             if arm.name != reference_of(record, arm)
         }
         differences += [
@@ -95,8 +99,13 @@ def _learning_views(record: StudyRecord, data: dict[str, list[Row]], metric: Met
     differences = [row for row in differences if row["tokens"] > 0]
     if differences and home:
         data[f"{name}_difference"] = differences
-        title = f"Improvement over {home}, {metric.label}"
-        views.append((f"Against {home}", _curve_spec(record, f"{name}_difference", differences, title, zero=True)))
+        title = f"Improvement over {short_name(record, home)}, {metric.label}"
+        views.append(
+            (
+                f"Against {short_name(record, home)}",
+                _curve_spec(record, f"{name}_difference", differences, title, zero=True),
+            )
+        )
     return views
 
 
@@ -163,7 +172,10 @@ def training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     """Training loss of every trial, thinned; None before the first step."""
     rows: list[Row] = []
     ends: list[Row] = []
+    names = {arm.name for arm in drawn_arms(record)}
     for trial in record.trials:
+        if trial.arm not in names and trial.status != "diverged":
+            continue
         points = _thinned(trial)
         rows += [{"arm": trial.arm, "trial": trial.id, "seed": trial.seed, "tokens": x, "loss": y} for x, y in points]
         if points and trial.status in ("diverged", "unfinished"):
@@ -204,7 +216,8 @@ def training(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         "training",
         "Training loss of every trial",
         "Mean over stretches of steps, one line per trial. A cross marks where a trial diverged or has stopped so far."
-        + (" Under different objectives these are losses of different things." if len(objectives(record)) > 1 else ""),
+        + (" Under different objectives these are losses of different things." if len(objectives(record)) > 1 else "")
+        + left_out(record),
         (("All trials", spec),),
     )
 

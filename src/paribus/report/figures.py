@@ -15,6 +15,7 @@ import altair as alt
 
 from paribus.report.numbers import mean
 from paribus.report.reading import Arm, StudyRecord
+from paribus.report.repeats import kind_of
 from paribus.report.wording import OUTCOMES, short_name
 
 Row = dict[str, Any]
@@ -52,16 +53,35 @@ class ChartBook:
         return next((chart for chart in self.charts if chart.name == name), None)
 
 
+MOST_REPEATS = 4
+"""More repeated arms would hide what the arms as written do: charts over training and lengths then leave all of them out."""
+
+
+def drawn_arms(record: StudyRecord) -> tuple[Arm, ...]:
+    """The arms that charts over training and lengths draw: those as written, and their repeats while these are few."""
+    repeats = len(record.arms) - len(record.base_arms)
+    return record.arms if repeats <= MOST_REPEATS else record.base_arms
+
+
+def left_out(record: StudyRecord) -> str:
+    """The sentence that says so below a chart; empty where all arms are drawn."""
+    number = len(record.arms) - len(drawn_arms(record))
+    return f" {number} repeated arms are not drawn; the tables have them." if number else ""
+
+
 def hue(record: StudyRecord, name: str) -> int:
-    """Index of an arm's colour; a repeat has the colour of the arm that it repeats."""
-    base = [arm.name for arm in record.arms if not arm.repeats]
+    """Index of an arm's colour; a repeat, and an arm at another size, has the colour of the arm as written."""
+    base = list(dict.fromkeys(arm.written for arm in record.base_arms))
     home = short_name(record, name)
     return base.index(home) if home in base else 0
 
 
 def dash(record: StudyRecord, name: str) -> list[int]:
-    """Dash of an arm's line: repeats are dashed, and so are arms beyond the palette."""
+    """Dash of an arm's line: repeats are dashed, and so are further sizes and arms beyond the palette."""
     arm = record.arm(name)
+    if arm and arm.size is not None and not arm.repeats:
+        sizes = list(dict.fromkeys(other.size for other in record.base_arms))
+        return _DASHES[sizes.index(arm.size) % len(_DASHES)]
     return _REPEAT_DASH if arm and arm.repeats else _DASHES[hue(record, name) // HUES % len(_DASHES)]
 
 
@@ -72,23 +92,23 @@ def colour(record: StudyRecord, name: str) -> str:
 
 def reference(record: StudyRecord) -> str | None:
     """The arm that most claims are set against: zero of the difference views."""
-    plain = [claim.against for claim in record.claims if not claim.under]
+    plain = [claim.against for claim in record.claims if kind_of(record, claim) in ("written", "size")]
     if plain:
         return Counter(plain).most_common(1)[0][0]
     return record.arms[0].name if record.arms else None
 
 
 def reference_of(record: StudyRecord, arm: Arm) -> str | None:
-    """The reference under the same setting: a repeat is compared with the repeat of the reference."""
-    home = reference(record)
+    """The reference at the same size and under the same setting: a repeat is compared with the repeat of the reference."""
+    home = record.arm(reference(record) or "")
+    if home is None:
+        return None
+    same = [other for other in record.arms if other.written == home.written and other.size == arm.size]
     if not arm.repeats:
-        return home
-    original = record.arm(arm.repeats)
-    changed = _changed(arm, original)
-    twins = [
-        other for other in record.arms if other.repeats == home and _changed(other, record.arm(home or "")) == changed
-    ]
-    return twins[0].name if twins else None
+        return next((other.name for other in same if not other.repeats), None)
+    changed = _changed(arm, record.arm(arm.repeats))
+    twins = (other for other in same if other.repeats and _changed(other, record.arm(other.repeats)) == changed)
+    return next((other.name for other in twins), None)
 
 
 def _changed(arm: Arm, original: Arm | None) -> dict[str, Any]:

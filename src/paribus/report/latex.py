@@ -72,9 +72,10 @@ def escaped(text: str) -> str:
     ASCII, Western letters and the signs that the report uses are kept; of any other character its code is given, `U+4E2D`,
     since pdflatex would stop at it.
     """
-    return _LIGATURES.sub(r"\1{}", "".join(map(_character, " ".join(text.split()))))
+    return _LIGATURES.sub(r"\1{}", "".join(map(_character, _BREAKS.sub(" ", text).strip(" "))))
 
 
+_BREAKS = re.compile(r"[ \t\n\r\f\v\x1c-\x1f\x85\u2028\u2029]+")
 _LIGATURES = re.compile(r"([-,'])(?=\1)")
 """Two of these in a row would become another character."""
 

@@ -13,9 +13,11 @@ from paribus.report.figures import (
     arm_scales,
     band,
     domain,
+    drawn_arms,
     faded,
     finish,
     highlight,
+    left_out,
     reference,
     reference_of,
 )
@@ -25,6 +27,7 @@ from paribus.report.numbers import grouped
 from paribus.report.reading import StudyRecord, Trial
 from paribus.report.scores import Score, Weight
 from paribus.report.tables import length_text
+from paribus.report.wording import short_name
 
 MOST_SPLITS = 8
 """Lengths of input that stand in the chart by themselves; more are gathered in bins."""
@@ -54,7 +57,8 @@ def splits(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     return Chart(
         "splits",
         "By length of input",
-        f"{text} Dot: mean over seeds. Bar: smallest to largest seed. Scores at different lengths are over different text.",
+        f"{text} Dot: mean over seeds. Bar: smallest to largest seed. Scores at different lengths are over different "
+        f"text.{left_out(record)}",
         tuple(views),
     )
 
@@ -114,7 +118,8 @@ def beyond(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         "beyond",
         "Beyond the training length",
         f"Trained on windows of {trained} tokens, the first of the axis. Dot: mean over seeds. Bar: smallest to largest "
-        "seed. Losses at different lengths are over different text; the level of one arm against another tells more.",
+        "seed. Losses at different lengths are over different text; the level of one arm against another tells "
+        f"more.{left_out(record)}",
         tuple(_views(record, data, "beyond", metric, scorers, "Tokens of the window", joined=True)),
     )
 
@@ -135,11 +140,11 @@ def _views(
     for label, scorer in scorers:
         scores = {
             arm.name: [value for trial in record.done(arm.name) if (value := scorer(trial)) is not None]
-            for arm in record.arms
+            for arm in drawn_arms(record)
         }
         gains = {
             arm.name: paired(metric, record.done(arm.name), record.done(reference_of(record, arm) or ""), scorer)
-            for arm in record.arms
+            for arm in drawn_arms(record)
             if arm.name != reference_of(record, arm)
         }
         for target, values in ((rows, scores), (differences, gains)):
@@ -155,9 +160,9 @@ def _views(
         views.append((label, _spec(record, f"{name}_{metric.name}", rows, order, metric.axis(), axis, joined, False)))
     if differences and home and metric == charted(record)[0]:
         data[f"{name}_difference"] = differences
-        improvement = f"Improvement over {home}, {metric.label}"
+        improvement = f"Improvement over {short_name(record, home)}, {metric.label}"
         spec = _spec(record, f"{name}_difference", differences, order, improvement, axis, joined, True)
-        views.insert(0 if first_difference else 1, (f"Against {home}", spec))
+        views.insert(0 if first_difference else 1, (f"Against {short_name(record, home)}", spec))
     return views
 
 

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterable
 
-from paribus.report.cards import flags
+from paribus.report.cards import flags, over_all_knobs
 from paribus.report.contents import parts_of
 from paribus.report.metrics import metric_of
 from paribus.report.numbers import decimals, fixed, interval, signed
 from paribus.report.parts import Part
 from paribus.report.reading import Claim, StudyRecord
-from paribus.report.repeats import Contrast, Group, at, contrasts, groups, over_knobs, over_text, remark, words_of
+from paribus.report.repeats import Contrast, Group, at, contrasts, groups, remark
 from paribus.report.scope import guide, scope_note
 from paribus.report.settings import command, settings, shown
 from paribus.report.tables import (
@@ -115,12 +115,10 @@ def _repeats(record: StudyRecord, pair: Contrast, group: Group) -> Iterable[str]
         if verdict:
             found = plain(interval(verdict.low, verdict.high, digits))
             numbers = f" Improvement {signed(verdict.estimate, digits)}, interval {found}, {verdict.seeds} seeds."
-        yield f"- {plain(at(record, again))}: **{OUTCOMES[again.outcome]}.**{numbers} {plain(remark(record, pair.claim, again))}"
+        said = plain(remark(record, pair.original(again), again))
+        yield f"- {plain(at(record, again))}: **{OUTCOMES[again.outcome]}.**{numbers} {said}"
     if group.kind == "matching":
-        for entry in over_knobs(record, pair.claim):
-            if len(entry["verdicts"]) > 1:
-                words = words_of(record, str(entry["matching"]))
-                yield f"- over all knobs, at equal {plain(words)}: {plain(over_text(entry))}."
+        yield from (f"- {plain(text)}" for text in over_all_knobs(record, pair))
     yield ""
 
 

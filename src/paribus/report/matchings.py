@@ -9,6 +9,7 @@ from paribus.report.parts import Part
 from paribus.report.reading import Arm, Claim, Json, StudyRecord
 from paribus.report.tables import Cell, Table, number
 from paribus.study.parity import SEEDS_TOGETHER
+from paribus.study.plan import circumstance
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,26 @@ def part(record: StudyRecord) -> Part | None:
         "Whether an arm wins by what it is or by what it costs: each claim as written, and with arms solved for to be equal.",
         tuple(_texts(record, pairs)),
         ("matched",),
-        (*(_verdicts(record, pair) for pair in pairs), _costs(record, solved)),
+        (
+            *(_verdicts(record, pair, claim) for pair in pairs for claim in pair.at_sizes or (pair.claim,)),
+            _costs(record, solved),
+        ),
     )
 
 
 def _texts(record: StudyRecord, pairs: Sequence[repeats.Contrast]) -> Iterator[str]:
     for pair in pairs:
-        if said := repeats.matched_sentence(record, pair.claim):
-            yield f"“{pair.claim.says.rstrip('.')}” is {pair.claim.outcome} as written. {said}"
+        for claim in pair.at_sizes or (pair.claim,):
+            if said := repeats.matched_sentence(record, claim):
+                size = f" at size {claim.size}" if claim.size else ""
+                yield f"“{claim.says.rstrip('.')}” is {claim.outcome} as written{size}. {said}"
 
 
-def _verdicts(record: StudyRecord, pair: repeats.Contrast) -> Table:
+def _verdicts(record: StudyRecord, pair: repeats.Contrast, written: Claim) -> Table:
     """A claim as written, under each matching by each knob, and over all knobs: a row each."""
-    rows = [_row(record, claim) for claim in (pair.claim, *pair.repeats) if claim is pair.claim or claim.matching]
-    for entry in repeats.over_knobs(record, pair.claim):
+    matched = [claim for claim in pair.repeats if claim.matching and claim.size == written.size]
+    rows = [_row(record, claim) for claim in (written, *matched)]
+    for entry in repeats.over_knobs(record, written):
         if len(entry["verdicts"]) > 1:
             differ = len(set(entry["verdicts"].values())) > 1
             why = "the knob changes the answer" if differ else "by every knob"
@@ -63,10 +70,13 @@ def _verdicts(record: StudyRecord, pair: repeats.Contrast) -> Table:
             over = (Cell(f"equal {words}, over all knobs"), Cell(MISSING), number(MISSING), number(MISSING))
             rows.append((*over, Cell(f"{entry['verdict']}, {why}", _KINDS[entry["verdict"]])))
     columns = ("Arms", "Turned for it", "Improvement", "Interval", "Verdict")
-    several = any(len(entry["verdicts"]) > 1 for entry in repeats.over_knobs(record, pair.claim))
+    several = any(len(entry["verdicts"]) > 1 for entry in repeats.over_knobs(record, written))
     note = "It holds under a matching only if it does by every knob; where the knob changes the answer it is undecided."
     return Table(
-        f"“{pair.claim.says.rstrip('.')}”, with arms made equal", columns, tuple(rows), (note,) if several else ()
+        f"“{pair.claim.says.rstrip('.')}”, with arms made equal{f', at size {written.size}' if written.size else ''}",
+        columns,
+        tuple(rows),
+        (note,) if several else (),
     )
 
 
@@ -78,7 +88,7 @@ def _row(record: StudyRecord, claim: Claim) -> tuple[Cell, ...]:
     told = ((_home(record, name), _changes(record, name, claim)) for name in (claim.arm, claim.against))
     turned = [f"{home}: {text}" for home, text in told if text]
     return (
-        Cell(claim.under or "as written", "arm"),
+        Cell((claim.under or "").removesuffix(f" at size {claim.size}") if claim.matching else "as written", "arm"),
         Cell("; ".join(turned) or (MISSING if not claim.matching else "nothing: equal as written")),
         number(signed(verdict.estimate, digits) if verdict else MISSING),
         number(interval(verdict.low, verdict.high, digits) if verdict else MISSING),
@@ -87,8 +97,9 @@ def _row(record: StudyRecord, claim: Claim) -> tuple[Cell, ...]:
 
 
 def _home(record: StudyRecord, name: str) -> str:
+    """The arm of the study file."""
     arm = record.arm(name)
-    return (arm.repeats or arm.name) if arm else name
+    return arm.written if arm else name
 
 
 def _changes(record: StudyRecord, name: str, claim: Claim) -> str:
@@ -97,28 +108,36 @@ def _changes(record: StudyRecord, name: str, claim: Claim) -> str:
         return ""
     home = _home(record, name)
     for solved in record.plan.get("matchings") or []:
-        if solved.get("under") == claim.under:
+        if circumstance(solved.get("under"), solved.get("size")) == claim.under:
             return ", ".join(assigned(field, value) for field, value in (solved["changes"].get(home) or {}).items())
     return ""
 
 
 def _costs(record: StudyRecord, solved: Sequence[Json]) -> Table:
     """What each arm costs in every quantity, as written and under each matching, beside the reference."""
-    names = [name for claim in record.claims if claim.matching for name in (claim.arm, claim.against)]
-    references = {str(table.get("reference")) for table in solved}
-    reference = record.arm(references.pop()) if len(references) == 1 else None
-    written = dict.fromkeys(_home(record, name) for name in names)
-    rows = [_costs_row(record, "as written", name, "", (), reference, {}) for name in written]
-    for table in solved:
-        claims = [claim for claim in record.claims if claim.matching and claim.under == table.get("under")]
-        for name in dict.fromkeys(name for claim in claims for name in (claim.arm, claim.against)):
-            home = _home(record, name)
-            changes = (table.get("changes") or {}).get(home) or {}
-            latency = (table.get("latencies") or {}).get(home) or {}
-            if changes or latency:
-                sets = ", ".join(assigned(field, value) for field, value in changes.items())
-                goal = record.arm(str(table.get("reference")))
-                rows.append(_costs_row(record, str(table["under"]), name, sets, table["quantities"], goal, latency))
+    rows = []
+    for size in dict.fromkeys(table.get("size") for table in solved):
+        here = [table for table in solved if table.get("size") == size]
+        claims = [claim for claim in record.claims if claim.matching and claim.size == size]
+        references = {str(table.get("reference")) for table in here}
+        reference = _as_written(record, references.pop(), size) if len(references) == 1 else None
+        homes = dict.fromkeys(_home(record, name) for claim in claims for name in (claim.arm, claim.against))
+        plain = (_as_written(record, home, size) for home in homes)
+        rows += [_costs_row(record, "as written", arm, "", (), reference, {}) for arm in plain]
+        for table in here:
+            goal, under = _as_written(record, str(table.get("reference")), size), str(table.get("under"))
+            names = (
+                name
+                for claim in claims
+                for name in (claim.arm, claim.against)
+                if claim.under == circumstance(under, size)
+            )
+            for arm in filter(None, map(record.arm, dict.fromkeys(names))):
+                changes = (table.get("changes") or {}).get(arm.written) or {}
+                latency = (table.get("latencies") or {}).get(arm.written) or {}
+                if changes or latency:
+                    sets = ", ".join(assigned(field, value) for field, value in changes.items())
+                    rows.append(_costs_row(record, under, arm, sets, table["quantities"], goal, latency))
     timed = any(table.get("latencies") for table in solved)
     columns = ("Arm", "Made equal", "Sets", *(quantity.heading for quantity in _QUANTITIES.values()))
     notes = (
@@ -134,16 +153,20 @@ def _costs(record: StudyRecord, solved: Sequence[Json]) -> Table:
     return Table("What each arm costs, as written and made equal", columns, tuple(rows), notes)
 
 
+def _as_written(record: StudyRecord, name: str, size: str | None) -> Arm | None:
+    """The arm of that name in the study file, at a size."""
+    return next((arm for arm in record.base_arms if arm.written == name and arm.size == size), None)
+
+
 def _costs_row(
     record: StudyRecord,
     under: str,
-    name: str,
+    arm: Arm | None,
     sets: str,
-    matched: tuple[str, ...],
+    matched: Sequence[str],
     reference: Arm | None,
     latency: Json,
 ) -> tuple[Cell, ...]:
-    arm = record.arm(name)
     cells = []
     for quantity, how in _QUANTITIES.items():
         value, goal = _count(arm, quantity), _count(reference, quantity)
@@ -155,7 +178,9 @@ def _costs_row(
     cells.append(Cell(ratio, "number", tag="matched" if "latency" in matched and latency else ""))
     is_reference = reference is not None and reference is arm
     told = "the reference" if is_reference else sets or ("nothing" if under != "as written" else MISSING)
-    return (Cell(_home(record, name), "arm"), Cell(under.removeprefix("equal ")), Cell(told), *cells)
+    size = f" at size {arm.size}" if arm and arm.size else ""
+    equal = f"{under.removeprefix('equal ')}{size}"
+    return (Cell(arm.written if arm else MISSING, "arm"), Cell(equal), Cell(told), *cells)
 
 
 def _count(arm: Arm | None, quantity: str) -> float | None:

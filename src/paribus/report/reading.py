@@ -77,6 +77,10 @@ class Arm:
     """`differs`, `parameters`, `total_parameters`, `train_flops`, `seen_tokens`, `loss_tokens`, hashes; may be empty."""
     off_distribution: str | None = None
     """Why its score lies off what it was trained on, in a sentence; None where it does not."""
+    written: str = ""
+    """The arm of the study file that it is, or repeats, or is at a size."""
+    size: str | None = None
+    """In a study of several sizes, which one."""
     squares: tuple[tuple[tuple[str, ...], ...], ...] | None = None
     """What visibility rules of the study's own let see: layer, head, row by row of `0` and `1`; None where all are built in."""
 
@@ -293,6 +297,8 @@ def _arm(planned: Json, audited: Json, squares: Any, trials: tuple[Trial, ...]) 
         config=planned.get("config") or {},
         repeats=planned.get("repeats"),
         audit=audited,
+        written=str(planned.get("written") or planned.get("repeats") or planned["name"]),
+        size=planned.get("size"),
         off_distribution=audited.get("off_distribution") or next(filter(None, said), None),
         squares=tuple(tuple(tuple(map(str, head)) for head in layer) for layer in squares) if squares else None,
     )

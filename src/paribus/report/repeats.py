@@ -24,6 +24,18 @@ class Contrast:
     claim: Claim
     repeats: tuple[Claim, ...]
 
+    @property
+    def at_sizes(self) -> tuple[Claim, ...]:
+        """In a study of several sizes, the claim as written at each of them."""
+        return tuple(
+            claim for claim in (self.claim, *self.repeats) if claim.size and claim.under == f"size {claim.size}"
+        )
+
+    def original(self, again: Claim) -> Claim:
+        """What a repeat is compared with: the claim as written at the repeat's own size."""
+        own = (claim for claim in self.at_sizes if claim.size == again.size and claim is not again)
+        return next(own, self.claim)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -67,17 +79,19 @@ def groups(record: StudyRecord, pair: Contrast) -> tuple[Group, ...]:
     for kind, title in KINDS.items():
         claims = tuple(claim for claim in pair.repeats if kind_of(record, claim) == kind)
         if claims:
-            changed = any(changes(pair.claim, claim) for claim in claims)
-            found.append(Group(kind, title, _summary(pair.claim, claims), changed, claims))
+            changed = any(changes(pair.original(claim), claim) for claim in claims)
+            found.append(
+                Group(kind, title, _summary([(pair.original(claim), claim) for claim in claims]), changed, claims)
+            )
     return tuple(found)
 
 
-def _summary(claim: Claim, repeats: Sequence[Claim]) -> str:
-    judged = [again for again in repeats if "pending" not in (claim.outcome, again.outcome)]
+def _summary(pairs: Sequence[tuple[Claim, Claim]]) -> str:
+    judged = [(claim, again) for claim, again in pairs if "pending" not in (claim.outcome, again.outcome)]
     if not judged:
         return "not judged yet"
-    other = sum(again.outcome != claim.outcome for again in judged)
-    signs = sum(flipped(claim, again) for again in judged)
+    other = sum(again.outcome != claim.outcome for claim, again in judged)
+    signs = sum(flipped(claim, again) for claim, again in judged)
     if not other and not signs:
         return "same verdict, same sign" if len(judged) == 1 else f"same verdict and sign in all {len(judged)}"
     if len(judged) == 1:
@@ -167,23 +181,39 @@ def words_of(record: StudyRecord, matching: str) -> str:
 def sentences(record: StudyRecord) -> list[str]:
     """For the head of the report: whether verdicts survive their repeats."""
     pairs = contrasts(record)
-    said = [text for text in (matched_sentence(record, pairs[0].claim),) if text] if pairs else []
-    for kind in ("size", "setting", "tuned"):
+    said = (
+        [text for text in (_size_sentence(pairs[0]), matched_sentence(record, pairs[0].claim)) if text] if pairs else []
+    )
+    for kind in ("setting", "tuned"):
         judged = [
-            (pair.claim, again)
+            (pair.original(again), again)
             for pair in pairs
             for again in pair.repeats
-            if kind_of(record, again) == kind and "pending" not in (pair.claim.outcome, again.outcome)
+            if kind_of(record, again) == kind and "pending" not in (pair.original(again).outcome, again.outcome)
         ]
         if judged:
             said.append(_survives(record, kind, judged))
     return said
 
 
+def _size_sentence(pair: Contrast) -> str:
+    """What becomes of a claim's verdict at further sizes; empty where it is the same, which the headline says."""
+    first, *others = pair.at_sizes or (pair.claim,)
+    if all(other.outcome == first.outcome for other in others):
+        return ""
+    found: dict[str, list[str]] = {}
+    for other in others:
+        stays = "stays" if other.outcome == first.outcome else "is"
+        told = "not judged yet" if other.outcome == "pending" else other.outcome
+        found.setdefault(f"{stays} {told}", []).append(f"size {other.size}")
+    text = "; ".join(f"at {listed(sizes)} it {told}" for told, sizes in found.items())
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def _survives(record: StudyRecord, kind: str, judged: Sequence[tuple[Claim, Claim]]) -> str:
     changed = [again for claim, again in judged if claim.outcome != again.outcome]
-    where = {"size": "at other sizes", "tuned": "at common values of what was tuned"}.get(kind)
-    if where is None:
+    where = "at common values of what was tuned"
+    if kind != "tuned":
         circumstances = list(dict.fromkeys(again.under or "" for again in changed or [again for _, again in judged]))
         where = "under " + (
             listed(circumstances) if len(circumstances) <= 3 else f"{len(circumstances)} other settings"

@@ -23,7 +23,7 @@ _CHOICES = (
 
 def scope_note(record: StudyRecord) -> str:
     """How far the answer reaches, in a sentence or two."""
-    if len(record.study.get("sizes") or ()) > 1:
+    if (record.study.get("sizes") or {}).get("values"):
         return "At these sizes and budgets: this corpus, these tokens and this recipe. Nothing is said beyond the largest size."
     return "At this budget: this corpus, this size, these tokens and this recipe. One size allows no statement about scale."
 

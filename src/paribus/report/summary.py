@@ -60,10 +60,14 @@ def summary(record: StudyRecord) -> dict[str, Any]:
             {
                 **judged(pair.claim),
                 "repeats": [
-                    {**judged(again), "kind": kind_of(record, again), "remark": remark(record, pair.claim, again)}
+                    {
+                        **judged(again),
+                        "kind": kind_of(record, again),
+                        "remark": remark(record, pair.original(again), again),
+                    }
                     for again in pair.repeats
                 ],
-                "matchings": over_knobs(record, pair.claim),
+                "matchings": [entry for claim in pair.at_sizes or (pair.claim,) for entry in over_knobs(record, claim)],
             }
             for pair in contrasts(record)
         ],

@@ -52,9 +52,9 @@ class Answer:
 
 
 def short_name(record: StudyRecord, name: str) -> str:
-    """An arm's name, without the setting under which it repeats another arm."""
+    """An arm's name in the study file, without its size and the setting under which it repeats another arm."""
     arm = record.arm(name)
-    return arm.repeats if arm and arm.repeats else name
+    return arm.written if arm else name
 
 
 def rule(claim: Claim) -> str:
@@ -170,6 +170,8 @@ def answer(record: StudyRecord) -> Answer:
     measured = effect(record, first.claim)
     if verdict.low is not None:
         measured += f", interval {interval(verdict.low, verdict.high, digits)}"
+    if first.claim.size is not None:
+        measured = f"At size {first.claim.size} {measured}"
     sentences = [f"{measured[0].upper() + measured[1:] if measured.startswith('no ') else measured}."]
     sentences += [
         f"{name} is scored off its training distribution. {why}"
@@ -177,7 +179,19 @@ def answer(record: StudyRecord) -> Answer:
     ]
     sentences += [*repeats.sentences(record), *_others(pairs)]
     lessons = tuple(text for text in (lesson(first.claim), verdict.note or "") if text)
-    return Answer(f"“{first.claim.says.rstrip('.')}” {tail}.", tuple(sentences), lessons, scope, outcome)
+    return Answer(
+        f"“{first.claim.says.rstrip('.')}” {tail}{_at_sizes(first)}.", tuple(sentences), lessons, scope, outcome
+    )
+
+
+def _at_sizes(pair: Contrast) -> str:
+    """At which sizes the headline's verdict holds; empty in a study of one size."""
+    written = pair.at_sizes
+    if len(written) < 2:
+        return ""
+    if len({claim.outcome for claim in written}) == 1:
+        return f", at every size ({listed(str(claim.size) for claim in written)})"
+    return f", at size {pair.claim.size}"
 
 
 def _without_claims(record: StudyRecord) -> str:
