@@ -14,7 +14,8 @@ from corpora import documents, write_folder
 from paribus.cli.main import run_command
 from paribus.data.store import Corpus, prepare
 from paribus.engines.latency import measure_latency
-from paribus.errors import StudyError
+from paribus.errors import StudyError, UserError
+from paribus.files import write_json
 from paribus.statistics.matchings import combined, still_open
 from paribus.study.audit import audit
 from paribus.study.holds import distance
@@ -22,6 +23,8 @@ from paribus.study.matching import Latency, matched_plan, nearest, solve
 from paribus.study.plan import Plan, build_plan
 from paribus.study.reading import study_from
 from paribus.study.spec import Config
+from paribus.trail.evidence import Evidence
+from paribus.trail.matching import matchings
 
 CLAIM = {"says": "s", "arm": "t5", "against": "gpt", "expect": "better", "margin": 0.1}
 T5 = {"model": {"input_attention": "bidirectional", "parameters": "separate", "memory": "cross_attention"}}
@@ -326,6 +329,27 @@ def test_latency_is_matched_as_far_as_measurements_tell_and_never_measured_twice
         solve(study, plan, corpus, lambda *_: Latency(1.2, 0.008))
     with pytest.raises(StudyError, match="scatter by ± 20% here"):
         solve(study, plan, corpus, lambda *_: Latency(1.1, 0.2))
+
+
+def test_verify_solves_matchings_again_but_for_what_was_measured(text: dict[str, Any], tmp_path: Path) -> None:
+    study = study_from(TABLES | {"data": text, "match": ["parameters", "latency"], "claim": [CLAIM]})
+    plan = build_plan(study)
+    corpus = prepare(plan.data)
+    solved = solve(study, plan, corpus, lambda *_: Latency(1.0, 0.008))
+    write_json(tmp_path / "study.json", study.model_dump(mode="json"), sort_keys=False)
+    planned = json.loads(json.dumps(build_plan(study, solved).to_dict()))
+    write_json(tmp_path / "plan.json", planned)
+    found = matchings(Evidence(tmp_path, packed=False), corpus)
+    assert (found.outcome, found.faults) == ("holds", ())
+    assert found.says == "1 matching solved for again; 1 by latency, which was measured, taken from plan.json"
+    (right,) = planned["matchings"][0]["changes"]["t5"].values()
+    planned["matchings"][0]["changes"]["t5"] = {"model.feed_forward": right + 1}
+    write_json(tmp_path / "plan.json", planned)
+    (fault,) = matchings(Evidence(tmp_path, packed=False), corpus).faults
+    assert fault.endswith(f"changes.t5.model.feed_forward is {right + 1} and should be {right}")
+    write_json(tmp_path / "plan.json", planned | {"matchings": planned["matchings"][:1]})
+    with pytest.raises(UserError, match="lacks a latency"):
+        matchings(Evidence(tmp_path, packed=False), corpus)
 
 
 def test_an_arm_is_as_fast_as_itself_and_slower_than_half_of_it(text: dict[str, Any]) -> None:

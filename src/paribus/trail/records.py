@@ -70,14 +70,13 @@ def _present(evidence: Evidence) -> Iterable[Path]:
 
 def plan(evidence: Evidence) -> Check:
     """The plan follows from the study, and every trial is the one its name says."""
-    planned, says = evidence.plan, f"{len(evidence.plan.all_trials)} trials follow from the study"
+    planned, ways = evidence.plan, " as it was matched" if evidence.plan.matchings else ""
+    says = f"{len(planned.all_trials)} trials follow from the study{ways}"
     faults: list[str] = []
     try:
         faults += _against_study(evidence)
     except UserError as error:
         says = f"ids of {len(planned.trials)} trials; not what follows from the study: {error}"
-    if evidence.json("study.json").get("match"):
-        says += "; arms that were solved for are not solved again"
     runtime = {name: evidence.json("environment.json").get(name) for name in RUNTIME}
     for trial in planned.all_trials:
         config, tunes = evidence.config(trial), isinstance(trial, TuningTrial)

@@ -18,6 +18,7 @@ from paribus.trail.archive import opened
 from paribus.trail.checks import Check, check, guarded
 from paribus.trail.evidence import Evidence, Json
 from paribus.trail.machine import told
+from paribus.trail.matching import matchings
 from paribus.trail.retraining import Retrained, retrain
 
 
@@ -157,6 +158,8 @@ def _of_records(evidence: Evidence, here: Json) -> Iterator[Check]:
 
 def _of_text(evidence: Evidence, corpus: Corpus | None, why: str) -> Iterator[Check]:
     looks = {"data order": text.data_order, "test windows": text.test_windows, "audit": text.counts}
+    if evidence.study.match:
+        looks = {"matchings": matchings, **looks}
     for name, look in looks.items():
         if corpus is None:
             yield Check(name, "not checked", why)
