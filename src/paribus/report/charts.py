@@ -10,10 +10,13 @@ from paribus.report.effects import forest, matched
 from paribus.report.figures import Chart, ChartBook, Row
 from paribus.report.lengths import beyond, splits
 from paribus.report.reading import StudyRecord
+from paribus.report.tuning_charts import sensitivity, tuning
 
 MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] = (
     forest,
     matched,
+    tuning,
+    sensitivity,
     learning,
     budget_losses,
     budget_gaps,

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-from paribus.report import budgets, crossings, matchings, trail
+from paribus.report import budgets, crossings, ledger, matchings, trail, tuning
 from paribus.report.parts import Part, PartFunction
 from paribus.report.reading import StudyRecord
 
 PARTS: Mapping[str, tuple[PartFunction, ...]] = {
-    "effects": (matchings.part,),  # matchings, sensitivity to tuned values
+    "effects": (matchings.part, tuning.part),
     "learning": (budgets.part,),
     "lengths": (crossings.part,),  # sizes and frontiers, crossings
-    "trials": (trail.part,),  # ledger, trail
+    "trials": (ledger.part, trail.part),
 }
 
 

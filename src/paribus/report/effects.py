@@ -22,9 +22,9 @@ def forest(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     plain = [claim for claim in record.claims if kind_of(record, claim) in ("written", "size")]
     for metric in dict.fromkeys(metric_of(claim.metric) for claim in record.claims):
         label = metric.label.capitalize()
-        views += _view(record, data, label, metric, plain, "effects")
+        views += claims_view(record, data, label, metric, plain, "effects")
         if len(plain) < len(record.claims):
-            views += _view(record, data, f"{label}, repeats too", metric, record.claims, "all_effects")
+            views += claims_view(record, data, f"{label}, repeats too", metric, record.claims, "all_effects")
     if not views:
         return None
     return Chart("forest", "Effects and their intervals", _CAPTION, tuple(views), arms=False)
@@ -41,7 +41,7 @@ def matched(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     ]
     views = []
     for metric in dict.fromkeys(metric_of(claim.metric) for claim in of_matchings):
-        views += _view(record, data, metric.label.capitalize(), metric, of_matchings, "matched")
+        views += claims_view(record, data, metric.label.capitalize(), metric, of_matchings, "matched")
     return Chart("matched", "Effects with arms made equal", _CAPTION, tuple(views), arms=False) if views else None
 
 
@@ -51,7 +51,7 @@ _CAPTION = (
 )
 
 
-def _view(
+def claims_view(
     record: StudyRecord, data: dict[str, list[Row]], label: str, metric: Metric, claims: Sequence[Claim], name: str
 ) -> list[tuple[str, Spec]]:
     """One view: the judged claims of one metric, a row each; none where there are none."""

@@ -166,6 +166,8 @@ class StudyRecord:
     """`plan.json` as it is."""
     verdicts: Json = field(default_factory=dict)
     """`verdicts.json` as it is; empty before anything was judged."""
+    ledger: Json = field(default_factory=dict)
+    """`ledger.json` as it is; empty before anything was judged."""
     manifest: Json = field(default_factory=dict)
     """`manifest.json`; empty where there is none, or where it lists other files than the plan and verdicts that are here."""
     set_aside: Json = field(default_factory=dict)
@@ -238,6 +240,7 @@ def read_study(directory: Path) -> StudyRecord:
             test_weights=weights_of(windows),
             plan=plan,
             verdicts=verdicts,
+            ledger=_object(directory / "ledger.json"),
             manifest=_manifest(directory),
             set_aside=_object(directory / "set_aside.json").get("trials") or {},
         )
