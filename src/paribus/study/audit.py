@@ -89,15 +89,16 @@ def _within_effects(plan: Plan) -> Iterator[PlannedClaim]:
 
     Those that a claim, or an effect before, compares under the same conditions are told there.
     """
-    told = {(claim.arm, claim.against, *claim.hold) for claim in plan.claims}
+    told = {(frozenset((claim.arm, claim.against)), *claim.hold) for claim in plan.claims}
     for effect in plan.effects:
         own = {
             name: getattr(effect, name) for name in ("says", "metric", "expect", "margin", "estimand", "hold", "under")
         }
         for arm, against in effect.pairs:
-            if (arm, against, *effect.hold) in told:
+            pair = (frozenset((arm, against)), *effect.hold)
+            if pair in told:
                 continue
-            told.add((arm, against, *effect.hold))
+            told.add(pair)
             yield PlannedClaim(
                 **own, number=effect.number, arm=arm, against=against, vary=effect.factors[0].split(" with ")
             )

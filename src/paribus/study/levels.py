@@ -27,7 +27,7 @@ def level_words(levels: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
         tell = any(shared[word] > 1 for word in words) or not all(map(_is_text, levels[field]))
         found[field] = [
             f"{leaf} #{number}"
-            if repeated[word] > 1 or len(word) > _LONGEST_WORD or not word.isprintable() or JOIN in word
+            if repeated[word] > 1 or not word or len(word) > _LONGEST_WORD or not word.isprintable() or JOIN in word
             else f"{leaf} {word}"
             if tell
             else word

@@ -159,11 +159,11 @@ def _unknown_key(path: Path) -> str:
 
 
 def _description(path: Path) -> str:
-    """What a missing field is for, from its own documentation."""
+    """What a missing field is for: the first sentence of its own documentation."""
     models: dict[str, type[BaseModel]] = {"claim": spec.Claim, "effect": spec.Effect}
     model = models.get(str(path[0]), spec.Study)
     text = model.model_fields[str(path[-1])].description or ""
-    return " ".join(text.split()).rstrip(".")
+    return re.split(r"\.(?:\s|$)", " ".join(text.split()))[0]
 
 
 def _walk(tables: Mapping[str, Any], loc: Path) -> tuple[Path, Any]:
