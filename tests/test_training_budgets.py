@@ -11,13 +11,18 @@ import torch
 
 import paribus
 import paribus.engines.trial as trial_module
+from paribus.cli.budgets import found, planned
 from paribus.data.store import Corpus, prepare
 from paribus.engines.branches import branch_folder
 from paribus.engines.trial import Job, TrialRun
 from paribus.engines.trial_state import state_of
 from paribus.errors import StudyError
 from paribus.files import read_json
-from paribus.report.build import build_report
+from paribus.report import budgets
+from paribus.report.build import build_report, render
+from paribus.report.charts import draw_charts
+from paribus.report.measured import main_loss
+from paribus.report.reading import read_study
 from paribus.study.audit import recorded
 from paribus.study.budgets import branches_of, smaller_budgets
 from paribus.study.plan import Plan, build_plan
@@ -346,6 +351,50 @@ def test_trials_of_which_a_branch_is_half_gone_are_trained_again(study: Study, f
         assert bits(copy / "trials" / trial) == bits(finished / "trials" / trial)
 
 
+def test_the_report_has_a_part_about_budgets_and_its_numbers_come_from_the_files(finished: Path) -> None:
+    record, verdicts = read_study(finished), read_json(finished / "verdicts.json")["budgets"]
+    part = budgets.part(record)
+    assert part is not None
+    assert part.texts[0] == verdicts["claims"][0]["multiplier"]["says"]
+    assert any("too few to tell" in text for text in part.texts)
+    gaps, predictions, back_tests = part.tables
+    assert [row[1].text for row in gaps.rows] == ["2 k", "4 k", "8 k"]
+    assert [row[1].tag for row in predictions.rows] == ["", "model-dependent", "model-dependent"]
+    assert any("not fitted below 5 budgets" in note for note in predictions.notes)
+    assert len(back_tests.rows) == len(verdicts["claims"][0]["back_test"]["held_out"]) == 1
+    book = draw_charts(record)
+    assert book.chart("budget_losses")
+    assert book.chart("budget_gaps")
+    results = [trial.result["budgets"] for trial in record.trials_of("gpt")]
+    shown = [row["score"] for row in book.data["budget_losses"] if row["arm"] == "gpt"]
+    metric = main_loss(record).name
+    means = [sum(each[place]["test"][metric] for each in results) / len(results) for place in range(3)]
+    assert shown == pytest.approx(means, rel=1e-5)
+    assert [row["gap"] for row in book.data["budget_gap_0_seen"]] == pytest.approx(
+        [gap["estimate"] for gap in verdicts["claims"][0]["gaps"]], rel=1e-4
+    )
+    for format in ("md", "json", "html"):
+        assert "needs" in render(record, format)
+    lines = list(found(read_json(finished / "verdicts.json")))
+    assert lines[0] == part.texts[0]
+
+
+def test_the_audit_tells_what_branches_cost(finished: Path) -> None:
+    said = list(planned(read_json(finished / "audit.json")["arms"]))
+    assert said[0] == "Each run serves 3 budgets; branches, trained beside it, end at:"
+    assert said[1] == "  2,000, 4,000 tokens"
+    assert "% more)" in said[2]
+    assert not list(planned({"gpt": {"branches": []}}))
+    assert not list(found({"claims": []}))
+
+
+def test_the_gap_of_the_last_budget_is_that_of_the_verdict(finished: Path) -> None:
+    verdicts = read_json(finished / "verdicts.json")
+    for claim, entry in zip(verdicts["claims"], verdicts["budgets"]["claims"], strict=True):
+        assert entry["gaps"][-1]["estimate"] == pytest.approx(claim["estimate"])
+        assert entry["gaps"][-1]["per_seed"] == pytest.approx(claim["per_seed"])
+
+
 def test_an_unfinished_trial_that_lost_a_branch_is_half(plan: Plan, corpus: Corpus, tmp_path: Path) -> None:
     job = job_of(plan, tmp_path / "trial")
     polls = iter(range(100))
@@ -385,11 +434,11 @@ def test_budgets_that_are_no_runs_are_refused_in_a_line(training: dict[str, Any]
 
 
 def test_the_share_of_warm_up_that_is_named_would_do() -> None:
-    for budgets in (2, 3, 5, 6):
+    for number in (2, 3, 5, 6):
         with pytest.raises(StudyError, match="use at most") as told:
-            branches_of(Training(tokens=640_000, warmup=0.7, budgets=budgets), lambda tokens: -(-tokens // 1000))
+            branches_of(Training(tokens=640_000, warmup=0.7, budgets=number), lambda tokens: -(-tokens // 1000))
         share = float(str(told.value).split("use at most ")[1].split(",")[0])
-        assert branches_of(Training(tokens=640_000, warmup=share, budgets=budgets), lambda tokens: -(-tokens // 1000))
+        assert branches_of(Training(tokens=640_000, warmup=share, budgets=number), lambda tokens: -(-tokens // 1000))
 
 
 @pytest.mark.parametrize(

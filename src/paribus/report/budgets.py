@@ -12,6 +12,7 @@ from paribus.report.tables import Cell, Table, number
 from paribus.report.wording import sentence
 
 CHARTS = ("budget_losses", "budget_gaps")
+MODEL = "model-dependent"
 Json = Mapping[str, Any]
 
 
@@ -152,11 +153,9 @@ def _predictions(judged: Sequence[tuple[Claim, Json]]) -> Table | None:
             rows.append(
                 (
                     Cell(contrast(claim), "arm"),
-                    number(f"{at['factor']} ×"),
-                    number(compact(at["tokens"])),
+                    Cell(f"{compact(at['tokens'])} ({at['factor']} ×)", tag=MODEL if at["model_dependent"] else ""),
                     number(_told(at, digits)),
-                    Cell(MISSING) if second is None else number(_told(second, digits)),
-                    Cell("model-dependent" if at["model_dependent"] else "near the data"),
+                    number(MISSING if second is None else _told(second, digits)),
                 )
             )
     if not rows:
@@ -165,7 +164,7 @@ def _predictions(judged: Sequence[tuple[Claim, Json]]) -> Table | None:
     used = list(dict.fromkeys(name for name in names if name))
     if used:
         notes.insert(0, f"Second model: {listed(used)}, fitted to each arm and seed.")
-    columns = ("Contrast", "Times the largest", "Budget", "Line in log budget", "Second model", "Depends on")
+    columns = ("Contrast", "Budget", "Line in log budget", "Second model")
     caption = "Expected gaps beyond the largest budget; where the two models differ, the data do not decide"
     return Table(caption, columns, tuple(rows), tuple(dict.fromkeys(notes)))
 
