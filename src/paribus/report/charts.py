@@ -10,6 +10,7 @@ from paribus.report.effects import forest, matched
 from paribus.report.figures import Chart, ChartBook, Row
 from paribus.report.lengths import beyond, splits
 from paribus.report.reading import StudyRecord
+from paribus.report.size_charts import frontiers, gaps_by_size
 from paribus.report.tuning_charts import sensitivity, tuning
 
 MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] = (
@@ -22,6 +23,8 @@ MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] 
     budget_gaps,
     splits,
     beyond,
+    frontiers,
+    gaps_by_size,
     interactions,
     crossing_effects,
     cost,

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 
-from paribus.report import budgets, crossings, ledger, matchings, trail, tuning
+from paribus.report import budgets, crossings, ledger, matchings, sizes, trail, tuning
 from paribus.report.parts import Part, PartFunction
 from paribus.report.reading import StudyRecord
 
 PARTS: Mapping[str, tuple[PartFunction, ...]] = {
     "effects": (matchings.part, tuning.part),
     "learning": (budgets.part,),
-    "lengths": (crossings.part,),  # sizes and frontiers, crossings
+    "lengths": (sizes.part, crossings.part),
     "trials": (ledger.part, trail.part),
 }
 
