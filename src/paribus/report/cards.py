@@ -11,7 +11,7 @@ from paribus.report.reading import Claim, StudyRecord, Verdict
 from paribus.report.scope import seed_text
 from paribus.report.stopping import rule_of
 from paribus.report.strips import draw_interval, reach_of
-from paribus.study.plan import circumstance
+from paribus.study.scale import circumstance
 
 Pairs = tuple[tuple[str, str], ...]
 

@@ -9,7 +9,7 @@ from paribus.report.parts import Part
 from paribus.report.reading import Arm, Claim, Json, StudyRecord
 from paribus.report.tables import Cell, Table, number
 from paribus.study.parity import SEEDS_TOGETHER
-from paribus.study.plan import circumstance
+from paribus.study.scale import circumstance
 
 
 @dataclass(frozen=True)

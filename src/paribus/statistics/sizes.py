@@ -25,7 +25,8 @@ from paribus.statistics.intervals import METRICS, Array, as_number, by_document,
 from paribus.statistics.judge import Scores, ended_well
 from paribus.statistics.power import simultaneous_level
 from paribus.statistics.sequential import Stopping
-from paribus.study.plan import Arm, Plan, PlannedClaim, circumstance
+from paribus.study.plan import Arm, Plan, PlannedClaim
+from paribus.study.scale import circumstance
 from paribus.study.sizes import StudySize
 
 COSTS = {

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from paribus.study.crossings import Design, design
-from paribus.study.plan import Plan, circumstance
+from paribus.study.plan import Plan
+from paribus.study.scale import circumstance
 
 
 def designs(plan: Plan, vary: Sequence[str]) -> list[tuple[str | None, Design]]:

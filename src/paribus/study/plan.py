@@ -20,6 +20,7 @@ from paribus.study.holds import read_hold
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.parity import TOLERANCE
 from paribus.study.problems import shown
+from paribus.study.scale import circumstance
 from paribus.study.sharing import shared_sections
 from paribus.study.sizes import StudySize, sized_studies
 from paribus.study.text import Data
@@ -75,13 +76,6 @@ class PlannedClaim(spec.Claim):
     def as_written(self) -> bool:
         """Whether its arms are those that the claim names (at a size), and no copies of them under another setting."""
         return self.under == circumstance(None, self.size)
-
-
-def circumstance(setting: str | None, size: str | None) -> str | None:
-    """What a claim is judged `under`, in words: a setting of its arms, a size, both (`model.init = x at size 1M`), or nothing."""
-    if size is None:
-        return setting
-    return f"size {size}" if setting is None else f"{setting} at size {size}"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from paribus.errors import StudyError
 from paribus.study import spec
 from paribus.study.fields import leaf_name
-from paribus.study.plan import Arm, Plan, PlannedClaim, circumstance, trial_id
+from paribus.study.plan import Arm, Plan, PlannedClaim, trial_id
 from paribus.study.problems import from_pydantic, shown
 from paribus.study.recipe import crossing
+from paribus.study.scale import circumstance
 from paribus.study.trials import Choice, Grid, Group, Stopped, Trial, Tuned, TuningTrial, Values, Widened
 
 MOST_WIDENINGS = 6
