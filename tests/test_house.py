@@ -14,7 +14,7 @@ ORDER = [
     ("study",),
     ("data", "models"),
     ("checkpoints",),
-    ("study.audit", "study.quantities", "study.sizes", "study.plan", "study.matching", "study.tuning", "study.crossings"),
+    ("study.audit", "study.quantities", "study.sizes", "study.plan", "study.matching", "study.tuning", "study.designs"),
     ("training",),
     ("evaluation",),
     ("generation",),
