@@ -49,7 +49,8 @@ def chosen(tuned: Tuned | None) -> Iterator[str]:
     if tuned is None:
         return
     yield f"tuned on the tuning split, by {tuned.metric}:"
-    for name, choice in tuned.choices.items():
+    for name in tuned.arms:
+        choice = tuned.choices[name]
         yield f"  {name}: {values_in_words(choice.values)}{_doubt(name, choice, tuned)}"
 
 

@@ -218,7 +218,10 @@ def contrasts_table(record: StudyRecord) -> Table | None:
         rows.append(
             (
                 Cell(f"{claim.get('arm')} against {claim.get('against')}", "arm"),
-                Cell(", ".join(claim.get("varies") or []) or "nothing"),
+                Cell(
+                    ", ".join([*claim.get("varies", []), *(f"{name} (tuned)" for name in claim.get("tuned", []))])
+                    or "nothing"
+                ),
                 Cell(", ".join(undeclared) or "nothing", "bad" if undeclared else ""),
                 Cell("; ".join(map(_hold, holds)) or "nothing declared", "bad" if broken else ""),
                 _yes(claim.get("same_start"), _declared(claim, STARTS)),
@@ -248,7 +251,7 @@ def _yes(value: bool | None, declared: bool) -> Cell:
 
 def _declared(claim: Json, fields: Iterable[str]) -> bool:
     """Whether a claim's arms differ, as declared, in one of these fields or sections."""
-    declared = set(claim.get("varies") or []) - set(claim.get("undeclared") or [])
+    declared = {*claim.get("varies", []), *claim.get("tuned", [])} - {*claim.get("undeclared", [])}
     return any(name == field or name.startswith(f"{field}.") for name in declared for field in fields)
 
 

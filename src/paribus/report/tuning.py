@@ -102,8 +102,8 @@ def _choices(tuning: Tuning) -> Iterator[str]:
                 f"{listed(stop.arms)}: the best {stop.field}, {stop.value:g}, is still at the edge of the grid, which was not "
                 f"widened further ({stop.reason}): better values may lie beyond."
             )
-    for arm, choice in tuned.choices.items():
-        if choice.score is None:
+    for arm in tuned.arms:
+        if tuned.choices[arm].score is None:
             yield f"{arm} diverged at every value; the middle of the grid was taken."
 
 
@@ -142,7 +142,8 @@ def _at(claim: Claim) -> str:
 
 def _choice_table(tuning: Tuning) -> Table:
     tuned, rows = tuning.tuned, []
-    for arm, choice in tuned.choices.items():
+    for arm in tuned.arms:
+        choice = tuned.choices[arm]
         seeds = tuning.scores(arm, choice.values)
         diverged = sum(
             score is None for values in crossing(tuned.group_of(arm).grid) for _, score in tuning.scores(arm, values)

@@ -95,6 +95,11 @@ class Tuned:
         """What is tuned."""
         return list(dict.fromkeys(name for group in self.groups for name in group.written))
 
+    @property
+    def arms(self) -> list[str]:
+        """The arms that are tuned, in the order of the plan within each size."""
+        return [name for group in self.groups for name in group.arms]
+
     def group_of(self, arm: str) -> Group:
         """The group in which an arm is tuned. Raises KeyError where there is none."""
         for group in self.groups:
