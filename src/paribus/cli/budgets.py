@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paribus.cli.tables import short
+from paribus.study.scale import circumstance
 
 
 def planned(arms: Mapping[str, Any]) -> Iterator[str]:
@@ -19,10 +20,10 @@ def planned(arms: Mapping[str, Any]) -> Iterator[str]:
 
 
 def found(verdicts: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each claim: how many times as many tokens its arm needs; then what the back-tests came to."""
+    """A line for each claim as written: how many times as many tokens its arm needs; then what the back-tests came to."""
     budgets = verdicts.get("budgets")
     for entry in (budgets or {"claims": []})["claims"]:
-        if entry["multiplier"] is not None:
-            yield entry["multiplier"]["says"] + (f" (under {entry['under']})" if entry["under"] else "")
+        if entry["multiplier"] is not None and entry["under"] == circumstance(None, entry["size"]):
+            yield (f"{entry['under']}: " if entry["under"] else "") + entry["multiplier"]["says"]
     if budgets and budgets["back_test"]["of"]:
         yield f"Back-test of trends over budgets: {budgets['back_test']['says']}"

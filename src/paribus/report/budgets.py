@@ -10,6 +10,7 @@ from paribus.report.parts import Part
 from paribus.report.reading import Claim, StudyRecord
 from paribus.report.tables import Cell, Table, number
 from paribus.report.wording import sentence
+from paribus.study.scale import circumstance
 
 CHARTS = ("budget_losses", "budget_gaps")
 MODEL = "model-dependent"
@@ -53,11 +54,14 @@ def places(claim: Claim, entry: Json) -> int:
 
 
 def _texts(record: StudyRecord, found: Json, judged: Sequence[tuple[Claim, Json]]) -> Iterator[str]:
-    for claim, entry in judged:
+    written = [(claim, entry) for claim, entry in judged if claim.under == circumstance(None, claim.size)]
+    for claim, entry in written:
         if entry["multiplier"] is not None:
-            yield entry["multiplier"]["says"] + (f" ({claim.under}.)" if claim.under else "")
-    for claim, entry in judged:
+            yield (f"{sentence(claim.under).rstrip('.')}: " if claim.under else "") + entry["multiplier"]["says"]
+    for claim, entry in written:
         yield f"{contrast(claim)}: {_trend(claim, entry)}"
+    if len(written) < len(judged):
+        yield "Repetitions of claims under other settings are in the tables and, one by one, in the chart of gaps."
     yield f"Back-test: {found['back_test']['says']}"
     yield from _spent(record)
     levels = sorted({entry["gap_level"] for _, entry in judged})

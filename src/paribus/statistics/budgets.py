@@ -75,6 +75,7 @@ def _of_claim(
     answer = {
         **kept,
         "under": claim.get("under"),
+        "size": claim.get("size"),
         "seeds": whole,
         "gaps": [_gap(claim, at, scores[at], pairs[at], windows, level) for at in tokens],
         "gap_level": level,
