@@ -35,7 +35,7 @@ def show(outcome: Outcome) -> None:
     width = Console().width
     judged = [*outcome.claims, *outcome.verdicts.get("effects", ())]
     for claim in judged:
-        under = f" (under {claim['under']})" if claim["under"] else ""
+        under = f" ({'at' if claim['under'].startswith('size ') else 'under'} {claim['under']})" if claim["under"] else ""
         print(_hanging(f"{claim['verdict']:>9}  {claim['says']}{under}", width))
         if claim["low"] is not None:
             effect = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}] {metric_of(claim['metric']).label}"
