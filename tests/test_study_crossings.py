@@ -1,11 +1,13 @@
 """Crossings: written as levels, found in arms, complete parts and missing cells, claims about their effects."""
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import chain, combinations, product
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from paribus.study.designs import designs
 from paribus.study.levels import level_words
 from paribus.study.plan import Plan, build_plan
 from paribus.study.reading import load_study, study_from
+from paribus.study.schema import study_schema
 
 MASKS, POSITIONS = ["causal", "bidirectional"], ["rope", "none"]
 FULL: dict[str, Any] = {"question": "Does it?", "vary": {"model.input_attention": MASKS, "model.position": POSITIONS}}
@@ -165,6 +168,31 @@ def test_what_is_wrong_with_what_is_left_out_is_told() -> None:
 def test_a_list_of_fields_is_left_as_it_is() -> None:
     tables = {"vary": ["model.layers"], "arm": {"a": {}}, "question": "q"}
     assert crossed(tables).tables == tables
+
+
+def test_the_study_of_the_page_on_factorials_works_as_it_stands(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "factorials.md").read_text(encoding="utf-8")
+    (toml,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    (tmp_path / "page.toml").write_text(toml, encoding="utf-8")
+    plan = build_plan(load_study(tmp_path / "page.toml"))
+    assert [effect.kind for effect in plan.effects] == ["interaction"]
+    assert "bidirectional + rope" in [arm.name for arm in plan.arms]
+
+
+def test_the_schema_knows_levels_cells_and_effects() -> None:
+    validator = jsonschema.Draft202012Validator(study_schema())
+    assert validator.is_valid(
+        {**FULL, "leave_out": [{"model.position": "none"}], "effect": [EFFECT | {"of": "model.position"}]}
+    )
+    assert validator.is_valid({"question": "q", "vary": {"model": {"layers": [2, 4], "position": POSITIONS}}})
+    for wrong in (
+        {**FULL, "arm": {"x": {}}},
+        {"question": "q", "vary": {"model.layrs": [2, 4]}},
+        {"question": "q", "vary": {"model.layers": [2]}},
+        {"question": "q", "vary": ["model.layers"]},
+        {**FULL, "effect": [EFFECT]},
+    ):
+        assert not validator.is_valid(wrong)
 
 
 # Found in arms.
