@@ -42,7 +42,7 @@ def study_schema() -> dict[str, Any]:
         "title": "A paribus study",
         "properties": {"extends": extends, **properties, "leave_out": leave_out},
         "anyOf": [
-            {"required": required},
+            {"required": required, "properties": {"vary": {"type": "array"}}},
             {"required": ["extends"]},
             {
                 "required": [key for key in required if key != "arm"],
