@@ -45,7 +45,7 @@ def show(outcome: Outcome) -> None:
     for line in interaction_lines(outcome.verdicts):
         print(_hanging(f"{'':>9}  {line}", width))
     for line in chosen(outcome.plan.tuning):
-        print(_hanging(line, width) if line.startswith("tuned") else line)
+        print(textwrap.fill(line, max(40, width), subsequent_indent="    "))
     for line in _over_knobs(outcome.verdicts):
         print(_hanging(line, width))
     for line in budgets.found(outcome.verdicts):
