@@ -7,6 +7,7 @@ unfinished, a claim without a verdict is not judged yet. Only the study and its 
 import hashlib
 import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -282,14 +283,23 @@ def _lines(path: Path) -> list[Json]:
     """The whole lines of a JSON-lines file by step; a step written again after a resume counts once, as last written."""
     if not path.is_file():
         return []
-    by_step: dict[int, Json] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        rows = json.loads(f"[{','.join(lines)}]")  # at once, twice as fast as line by line
+        by_step = {int(row["step"]): row for row in rows}
+    except (ValueError, KeyError, TypeError):
+        by_step = dict(_whole_lines(lines))
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, Json]]:
+    """Those lines that hold a step, by step; not one that a running worker has half written."""
+    for line in lines:
         try:
             row = json.loads(line)
-            by_step[int(row["step"])] = row
-        except (ValueError, KeyError, TypeError):  # a line that a running worker has half written
+            yield int(row["step"]), row
+        except (ValueError, KeyError, TypeError):
             continue
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def _arm(planned: Json, audited: Json, squares: Any, trials: tuple[Trial, ...]) -> Arm:
