@@ -107,7 +107,7 @@ def _by_arm(rows: Sequence[Row]) -> tuple[alt.Color, alt.StrokeDash]:
     dashes = [[1, 0] if place < HUES else [7, 3] for place in range(len(names))]
     return (
         alt.Color("arm:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
-        alt.StrokeDash("arm:N", scale=alt.Scale(domain=names, range=dashes), legend=None),
+        alt.StrokeDash("arm:N", scale=alt.Scale(domain=names, range=dashes), legend=legend),
     )
 
 

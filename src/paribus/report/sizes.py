@@ -22,8 +22,11 @@ def part(record: StudyRecord) -> Part | None:
     if not found:
         return None
     trends = found["trends"]
-    texts = [sentence for trend in trends for sentence in _of_trend(found, trend)]
-    texts += _of_frontiers(found["frontiers"])
+    texts = [" ".join(_of_trend(found, trend)) for trend in trends]
+    compared = dict.fromkeys((each["arm"], each["against"], each["metric"]) for each in found["frontiers"])
+    for pair in compared:
+        same = [each for each in found["frontiers"] if (each["arm"], each["against"], each["metric"]) == pair]
+        texts.append(" ".join(_of_frontiers(same)))
     texts.append(_limits(found))
     return Part(
         "sizes",
