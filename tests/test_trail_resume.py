@@ -9,8 +9,9 @@ import pytest
 
 import paribus
 from paribus.data.store import prepare
+from paribus.engines.job import Job
 from paribus.engines.sessions import read_sessions
-from paribus.engines.trial import Job, TrialRun
+from paribus.engines.trial import TrialRun
 from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.study.audit import common_names

@@ -14,7 +14,8 @@ import paribus.engines.trial as trial_module
 from paribus.cli.budgets import found, planned
 from paribus.data.store import Corpus, prepare
 from paribus.engines.branches import branch_folder
-from paribus.engines.trial import Job, TrialRun
+from paribus.engines.job import Job
+from paribus.engines.trial import TrialRun
 from paribus.engines.trial_state import state_of
 from paribus.errors import StudyError
 from paribus.files import read_json

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paribus.engines.trial import Event, Job
+from paribus.engines.job import Job
+from paribus.engines.trial import Event
 from paribus.errors import UserError
 from paribus.training.runtime import MALLOC_ENVIRONMENT
 

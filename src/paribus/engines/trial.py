@@ -1,17 +1,14 @@
 """One trial from its first step to its test score, resumable at any point."""
 
 import json
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.numpy import save_file
 
 from paribus import files
@@ -20,6 +17,8 @@ from paribus.data.scored import EvaluationBatches
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
 from paribus.engines.branches import LOSSES, branch_folder, branch_result, budgets_record, finished
+from paribus.engines.job import Job
+from paribus.engines.memory import forget_peak_memory, peak_memory
 from paribus.engines.sessions import Session
 from paribus.engines.step_log import StepLog
 from paribus.evaluation.lengths import by_window_factor
@@ -28,7 +27,6 @@ from paribus.models.cost import parameter_counts
 from paribus.models.interface import interface_of
 from paribus.study.budgets import Branch
 from paribus.study.spec import Config
-from paribus.training.runtime import Runtime
 from paribus.training.trainer import Diverged, StepRecord, Trainer
 
 CHECKPOINT_SECONDS = 30.0
@@ -36,46 +34,6 @@ REPORT_SECONDS = 0.25
 SCORING_BATCH = 32
 
 Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to know to run one trial."""
-
-    id: str
-    arm: str
-    seed: int
-    config: Config
-    runtime: Runtime
-    folder: Path
-    common_names: list[str]
-    """Parameters whose start all arms of the study share."""
-    tunes: bool = False
-    """Whether it only helps to choose a value: then it never reads the test split."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the pipe."""
-        return {
-            "id": self.id,
-            "arm": self.arm,
-            "seed": self.seed,
-            "config": self.config.model_dump(mode="json"),
-            "runtime": self.runtime.as_dict(),
-            "folder": str(self.folder),
-            "common_names": self.common_names,
-            "tunes": self.tunes,
-        }
-
-    def record(self) -> dict[str, Any]:
-        """As `trial.json` holds it: nothing of where it lies or of what else the study trains."""
-        left_out = {"folder", "common_names", *(() if self.tunes else ("tunes",))}
-        return {name: value for name, value in self.to_dict().items() if name not in left_out}
-
-    @staticmethod
-    def from_dict(value: dict[str, Any]) -> "Job":
-        """Read what `to_dict` wrote."""
-        config, runtime = Config.model_validate(value["config"]), Runtime(**value["runtime"])
-        return Job(**{**value, "config": config, "runtime": runtime, "folder": Path(value["folder"])})
 
 
 def evaluation_batches(corpus: Corpus, config: Config, split: SplitName) -> EvaluationBatches:
@@ -104,14 +62,14 @@ class TrialRun:
         self._stopped = False
         self._branch_steps = 0
         """Steps of the branches that are done."""
-        self._trunk_step: list[int] = []
-        """Where the trunk waits, while a branch is trained."""
+        self._trunk_waits_at: int | None = None
+        """Its step, while a branch is trained."""
         self.test_loss: float | None = None
         """Nats per token on the windows that it is scored on, once the trial is done."""
 
     def run(self) -> str:
         """Train, score, write the result. Returns `done`, `diverged`, or `stopped` with a checkpoint to go on from."""
-        _forget_peak_memory()
+        forget_peak_memory()
         start = time.perf_counter()
         self.job.folder.mkdir(parents=True, exist_ok=True)
         job = self.job
@@ -173,8 +131,8 @@ class TrialRun:
         while trainer.step_index < last:
             if self._stopping():
                 save()
-                at = min([trainer.step_index, *self._trunk_step])
-                self._session.end("stopped", at, _peak_memory(self.job.runtime.device))
+                at = trainer.step_index if self._trunk_waits_at is None else self._trunk_waits_at
+                self._session.end("stopped", at, peak_memory(self.job.runtime.device))
                 self._stopped = True
                 return None
             begin = time.perf_counter()
@@ -195,7 +153,7 @@ class TrialRun:
         trainer, folder = self.trainer, branch_folder(self.job.folder, branch.tokens)
         self._save()
         self._saved = time.monotonic()
-        self._trunk_step, seen_before = [branch.start], trainer.seen_tokens
+        self._trunk_waits_at, seen_before = branch.start, trainer.seen_tokens
         trainer.follow(branch)
         restored = trainer.restore(folder / "checkpoint")
         seconds = restored["seconds"] if restored else {"training": 0.0, "evaluation": 0.0, "checkpoint": 0.0}
@@ -220,7 +178,7 @@ class TrialRun:
         result = branch_result(branch, trainer, seen_before, reason, scores, seconds)
         files.write_json(folder / "result.json", result)
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-        self._trunk_step = []
+        self._trunk_waits_at = None
         trainer.follow(None)
         trainer.restore(self._checkpoint)
         self._tokens_before = trainer.seen_tokens
@@ -234,7 +192,8 @@ class TrialRun:
         values, windows = scored
         tuned = Score.of(score_windows(self.trainer.model, self._tune, self.job.runtime.torch_dtype), self._tune)
         test = Score.of(values, windows).as_dict()
-        return {"test": test, "tune": tuned.as_dict(), "test_windows": windows.hash}, None
+        tune = tuned.as_dict() if np.isfinite(tuned.nats_per_token) else None
+        return {"test": test, "tune": tune, "test_windows": windows.hash}, None
 
     def _score(self, split: SplitName, folder: Path) -> tuple[Scored, EvaluationBatches] | None:
         """Score the windows of a split and keep their losses in `folder`; None where one is not finite."""
@@ -314,7 +273,7 @@ class TrialRun:
             self.seconds["evaluation"] += time.perf_counter() - begin
         self._metrics.flush()
         self._curve.flush()
-        peak = _peak_memory(job.runtime.device)
+        peak = peak_memory(job.runtime.device)
         status = "done" if reason is None else "diverged"
         result = {
             "status": status,
@@ -369,29 +328,3 @@ def clipped_share(metrics: Path, clip: float) -> float | None:
     """Share of the steps whose gradient was longer than `training.clip`, hence shortened; None without a step."""
     norms = [json.loads(line)["gradient_norm"] for line in metrics.read_text(encoding="utf-8").splitlines()]
     return sum(norm > clip for norm in norms) / len(norms) if norms else None
-
-
-def _forget_peak_memory() -> None:
-    """Let the next peak be this trial's own, where the kernel allows it (Linux)."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-            file.write("5")
-    except OSError:
-        pass
-
-
-def _peak_memory(device: str) -> int:
-    """Largest memory of this trial in bytes: the accelerator's allocations, or the process's resident size."""
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 from paribus.data.store import Corpus, prepare
 from paribus.engines.environment import code_identity
-from paribus.engines.trial import Event, Job, TrialRun
+from paribus.engines.job import Job
+from paribus.engines.trial import Event, TrialRun
 from paribus.errors import UserError
 from paribus.study.text import Data
 from paribus.training.runtime import prepare_process

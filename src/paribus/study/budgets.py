@@ -84,5 +84,5 @@ def branches_of(training: Training, steps_of: Callable[[int], int]) -> list[Bran
 
 def _rounded_down(share: float) -> float:
     """Two significant digits, never more than the share itself."""
-    scale = 10 ** (1 - math.floor(math.log10(share)))
-    return math.floor(share * scale) / scale
+    digits = 1 - math.floor(math.log10(share))
+    return math.floor(share * 10.0**digits) / 10.0**digits

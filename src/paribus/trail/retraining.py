@@ -19,8 +19,9 @@ from safetensors.numpy import load_file
 
 from paribus.data.store import Corpus
 from paribus.data.tokenizer import Tokenizer
+from paribus.engines.job import Job
 from paribus.engines.local import worker_environment
-from paribus.engines.trial import Job, evaluation_batches
+from paribus.engines.trial import evaluation_batches
 from paribus.errors import UserError
 from paribus.evaluation.scoring import Score, score_windows
 from paribus.files import read_json
