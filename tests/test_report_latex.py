@@ -43,7 +43,7 @@ def test_no_character_keeps_a_meaning_of_its_own(text: str) -> None:
     assert balanced(bare)
     assert bare.count("$") % 2 == 0
     words = re.sub(r"\$[^$]*\$", "", bare)
-    assert not set("#%&_^\\\n\"`<>|") & set(words)
+    assert not set('#%&_^\\\n"`<>|') & set(words)
     assert words.count("~") == text.count("\u00a0")
     assert not re.search(r"(?<!\{)[\[*]", bare)
     assert not re.search(r"--|,,|''", latex)
@@ -87,7 +87,11 @@ def test_every_row_has_as_many_cells_as_there_are_columns(rows: list[tuple[str, 
 def directory(tmp_path: Path) -> Path:
     names = {"gpt": "100% [gpt] & co_1", "unilm": "#1 \\unilm{} ≤ 中"}
     directory = write_study(
-        tmp_path / "study", arms=("gpt", "unilm"), steps=60, rename=names, question="Is 5 % \\enough{} ~ _really_?\n% no"
+        tmp_path / "study",
+        arms=("gpt", "unilm"),
+        steps=60,
+        rename=names,
+        question="Is 5 % \\enough{} ~ _really_?\n% no",
     )
     with_matchings(directory, {"parameters": {"feed_forward": "refuted", "width": "supported"}})
     return directory

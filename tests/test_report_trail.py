@@ -33,7 +33,9 @@ def manifest(directory: Path) -> str:
     """Write a manifest of the plan and the verdicts as they are; returns its hash."""
     names = ("plan.json", "verdicts.json")
     listed = {name: {"sha256": hashlib.sha256((directory / name).read_bytes()).hexdigest()} for name in names}
-    write_json(directory / "manifest.json", {"format": 1, "code": CODE, "files": listed, "weights": {}, "hash": sha("all")})
+    write_json(
+        directory / "manifest.json", {"format": 1, "code": CODE, "files": listed, "weights": {}, "hash": sha("all")}
+    )
     return sha("all")
 
 
@@ -70,7 +72,9 @@ def test_the_report_does_not_depend_on_what_an_archive_leaves_out(directory: Pat
 
 
 def test_an_interleaved_order_is_told_from_another(directory: Path) -> None:
-    assert "seed by seed, all 2 arms of a seed before the next. They began in that order." in " ".join(trail(directory).texts)
+    assert "seed by seed, all 2 arms of a seed before the next. They began in that order." in " ".join(
+        trail(directory).texts
+    )
     edit(directory / "plan.json", lambda plan: plan["trials"].sort(key=lambda trial: trial["arm"]))
     text = " ".join(trail(directory).texts)
     assert "were not planned seed by seed" in text
@@ -100,7 +104,10 @@ def test_interruptions_and_other_machines_are_counted(directory: Path) -> None:
 
 def test_the_share_of_clipped_steps_stands_per_arm(directory: Path) -> None:
     for place, trial in enumerate(read_study(directory).trials_of("gpt")):
-        edit(directory / f"trials/{trial.id}/result.json", lambda result, place=place: result.update(clipped_share=place / 8))
+        edit(
+            directory / f"trials/{trial.id}/result.json",
+            lambda result, place=place: result.update(clipped_share=place / 8),
+        )
     rows = {row[0].text: row[3].text for row in trail(directory).tables[1].rows}
     assert rows == {"gpt": "0.0 to 25.0 %", "unilm": "–"}
 

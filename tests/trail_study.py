@@ -9,6 +9,7 @@ import paribus
 from corpora import documents, write_folder
 from paribus.engines.manifest import write_manifest
 from paribus.files import read_json
+from paribus.report.build import build_report
 from paribus.study.plan import Plan
 from paribus.study.spec import Study
 
@@ -50,8 +51,9 @@ def edit_line(path: Path, number: int, change: Callable[[Any], None]) -> None:
 
 
 def hash_again(out: Path) -> None:
-    """What a careful forger does at last: write the manifest anew."""
+    """What a careful forger does at last: write the manifest anew, and the report, which names its hash."""
     write_manifest(out, Plan.from_dict(read_json(out / "plan.json")))
+    build_report(out)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
