@@ -128,6 +128,7 @@ MISTAKES = {
     "split repeated": ("[objective]\nsplits = [0.5, 0.5]", "objective.splits = [0.5, 0.5]", "once"),
     "split out of range": ("[objective]\nsplits = [0.5, 1.5]", "objective.splits.1 = 1.5", "below 1"),
     "weights without splits": ("[objective]\nsplit_weights = [1]", "objective.split_weights = [1]", "3 splits"),
+    "a window of one token": ("[data]\nwindow = 1", "data.window = 1", "should be at least 2"),
     "no room for a target": ("[objective]\nsplits = [0.999]", "objective.splits = [0.999]", "window of 256"),
     "less than a step": ('[training]\ntokens = "1k"', "training.tokens = 1000", "at least 2048"),
     "table of positions shorter than a window": (

@@ -197,8 +197,9 @@ def test_an_example_of_every_task_is_printed(name: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     "arguments,words",
     [
-        (["objectives", "--show", "prefxi_lm"], "did you mean 'prefix_lm'?"),
-        (["tasks", "--show", "recal"], "did you mean 'task:recall'?"),
+        (["objectives", "--show", "prefxi_lm"], "--show prefxi_lm: no such objective; did you mean prefix_lm?"),
+        (["tasks", "--show", "recal"], "--show recal: no such task; did you mean recall?"),
+        (["tasks", "--show", "foo"], "--show foo: no such task; use one of copy, reverse, "),
         (["--show", "lm"], "paribus list objectives --show NAME"),
         (["--show", "causal"], "paribus list rules --show NAME"),
         (["objectives", "--show", "lm", "--corpus", "nowhere.txt"], "nowhere.txt"),

@@ -9,9 +9,10 @@ from paribus.cli.studies import wrapped
 from paribus.data.batches import Batch, TrainingBatches
 from paribus.data.objectives import IGNORE
 from paribus.data.store import Corpus, prepare
-from paribus.data.tasks import find_task
+from paribus.data.tasks import TASKS, find_task
 from paribus.errors import UserError
 from paribus.study.objective import OBJECTIVES, Objective
+from paribus.study.problems import printable
 from paribus.study.section import nearest_of
 from paribus.study.shapes import special_tokens_of
 from paribus.study.text import Data
@@ -48,6 +49,8 @@ def show_objective(name: str, corpus: str | None) -> None:
 
 def show_task(name: str) -> None:
     """Print the first example of a generated task. Raises UserError for a name that is no task."""
+    if name not in TASKS:
+        raise _unknown("task", name, list(TASKS))
     source = find_task(Data(corpus=f"task:{name}"))
     example = source.example(0)
     print(f"task:{name}, length {source.length}, {source.symbols} symbols")
@@ -57,7 +60,8 @@ def show_task(name: str) -> None:
 
 def _unknown(what: str, name: str, names: list[str]) -> UserError:
     near = nearest_of(name, names)
-    return UserError(f"no such {what}: {name!r}: " + (f"did you mean {near!r}?" if near else f"use {', '.join(names)}"))
+    mend = f"did you mean {near}?" if near else f"use one of {', '.join(names)}"
+    return UserError(f"--show {printable(name)}: no such {what}; {mend}")
 
 
 def _kinds(batches: TrainingBatches, corpus: Corpus) -> Iterator[Batch]:

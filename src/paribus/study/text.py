@@ -40,8 +40,8 @@ class Data(Section):
     """How long a task's examples are: symbols, digits, facts or points, as the task says; None is the task's own default."""
     task_symbols: Size | None = None
     """How many symbols a task chooses from, as the task says; None is the task's own default."""
-    window: Size = 256
-    """Tokens a model reads per example, input and target together."""
+    window: Annotated[Size, Field(ge=2)] = 256
+    """Tokens a model reads per example, input and target together; one alone would leave nothing to predict."""
     tune_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the text (bytes) used for choosing anything."""
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
