@@ -35,7 +35,7 @@ _NEAR_ONE = ("training.beta1", "training.beta2")
 
 
 def tune(plan: Plan, measure: Measure) -> Tuned:
-    """Choose a value for each arm of `plan`; of its `tuning` only what is asked counts. `measure` scores the trials of a stage."""
+    """Choose a value for each arm of `plan`; of its `tuning` only what is asked counts. `measure` scores a stage's trials."""
     tuned = _begun(plan)
     while True:
         stage = tuning_plan(plan, tuned)
@@ -115,9 +115,9 @@ def tuning_arm(plan: Plan, trial: TuningTrial) -> Arm:
     return _without_budgets(copy)
 
 
-def config_of(plan: Plan, trial: Trial) -> spec.Config:
-    """The configuration of a trial of a plan, whether it tunes or is judged."""
-    return tuning_arm(plan, trial).config if isinstance(trial, TuningTrial) else plan.arm(trial.arm).config
+def arm_of(plan: Plan, trial: Trial) -> Arm:
+    """The arm that a trial of a plan trains, whether it tunes or is judged."""
+    return tuning_arm(plan, trial) if isinstance(trial, TuningTrial) else plan.arm(trial.arm)
 
 
 def _at(plan: Plan, name: str, values: Values, repeats: str | None = None) -> Arm:

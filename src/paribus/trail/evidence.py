@@ -19,7 +19,7 @@ from paribus.study import spec
 from paribus.study.architecture import OWN_RULE
 from paribus.study.plan import Plan
 from paribus.study.trials import Trial, TuningTrial
-from paribus.study.tuning import config_of
+from paribus.study.tuning import arm_of
 
 Json = dict[str, Any]
 
@@ -79,7 +79,7 @@ class Evidence:
 
     def config(self, trial: Trial) -> spec.Config:
         """The resolved configuration of a trial."""
-        return config_of(self.plan, trial)
+        return arm_of(self.plan, trial).config
 
     def json(self, name: str) -> Any:
         """One JSON file of the directory."""

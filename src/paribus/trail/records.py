@@ -21,7 +21,7 @@ from paribus.report.reading import read_study
 from paribus.study.plan import build_plan, trial_id
 from paribus.study.stopping import at_look, looks
 from paribus.study.trials import Trial, TuningTrial
-from paribus.study.tuning import tuned_plan, tuning_arm
+from paribus.study.tuning import arm_of, tuned_plan
 from paribus.trail.branches import branch_records, budgets_of
 from paribus.trail.checks import CLOSE, Check, check, differences, same, shortened
 from paribus.trail.evidence import Evidence
@@ -80,8 +80,7 @@ def plan(evidence: Evidence) -> Check:
     runtime = {name: evidence.json("environment.json").get(name) for name in RUNTIME}
     for trial in planned.all_trials:
         config, tunes = evidence.config(trial), isinstance(trial, TuningTrial)
-        arm = tuning_arm(planned, trial) if isinstance(trial, TuningTrial) else planned.arm(trial.arm)
-        if trial_id(arm, trial.seed) != trial.id:
+        if trial_id(arm_of(planned, trial), trial.seed) != trial.id:
             faults.append(f"plan.json: trial {trial.id} has not the configuration that its name says")
         if trial.id in evidence.results:
             record = evidence.json(f"trials/{trial.id}/trial.json")

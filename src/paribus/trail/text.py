@@ -17,6 +17,7 @@ from paribus.models.initialisation import initial_names
 from paribus.models.transformer import parameter_shapes
 from paribus.study.audit import audit, common_by_size, recorded
 from paribus.study.trials import Trial
+from paribus.study.tuning import arm_of
 from paribus.trail.branches import branch_reads, budgets_of
 from paribus.trail.checks import CLOSE, Check, check, differences
 from paribus.trail.evidence import Evidence, Json
@@ -41,9 +42,10 @@ def starts(evidence: Evidence, here: Json) -> Check:
         if trial.arm in lacking:
             continue
         start, names = known[trial.arm], initial_names(config.model, interface)
+        shared = common[arm_of(evidence.plan, trial).size]
         again = {
             "init": start.hash_of(parameter_shapes(config.model, interface), trial.seed),
-            "common_init": start.hash_of({name: names[name] for name in common[evidence.plan.arm(trial.arm).size]}, trial.seed),
+            "common_init": start.hash_of({name: names[name] for name in shared}, trial.seed),
         }
         written = evidence.results[trial.id]["hashes"]
         wrong = list(differences({name: written.get(name) for name in again}, again))
