@@ -98,11 +98,7 @@ def _circumstances(record: StudyRecord) -> Table:
         if isinstance(environment := session.get("environment"), dict)
     ] or [record.environment]
     rows = [("code", name, [_value(environment, "code", name) for environment in environments]) for name in _CODE]
-    rows += [
-        ("packages", name, [_value(environment, "packages", name) for environment in environments])
-        for name in sorted({name for environment in environments for name in environment.get("packages") or {}})
-        if name != "paribus"
-    ]
+    rows.append(("code", "packages", [environment.get("packages") for environment in environments]))
     rows += [("machine", name, [environment.get(name) for environment in environments]) for name in _WHERE]
     runtimes = [trial.runtime for trial in record.trials if trial.runtime] or [record.environment]
     rows += [("training", name, [runtime.get(name) for runtime in runtimes]) for name in _HOW]
@@ -139,7 +135,11 @@ def _counted(values: list[Any]) -> str:
     """The one value, or each with how often it occurs."""
     found: dict[str, int] = {}
     for value in values:
-        text = value_text(value) if not isinstance(value, dict) else ", ".join(f"{k} {v}" for k, v in flat(value))
+        text = (
+            ", ".join(f"{name} {version}" for name, version in flat(value))
+            if isinstance(value, dict)
+            else value_text(value)
+        )
         found[text] = found.get(text, 0) + 1
     return next(iter(found)) if len(found) == 1 else "; ".join(f"{text} ({count} ×)" for text, count in found.items())
 
