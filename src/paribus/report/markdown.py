@@ -60,7 +60,7 @@ def markdown(record: StudyRecord) -> str:
         for group in groups(record, pair):
             lines += _repeats(record, pair, group)
     if not record.claims:
-        lines += ["The study makes no claim.", ""]
+        lines += ["The study makes no claim about two arms.", ""]
     lines += _parts(*parts["effects"], *parts["learning"])
     if longer := lengths_table(record):
         lines += ["## Beyond the training length", "", f"{plain(longer.caption)}.", "", *_table(longer)]

@@ -147,7 +147,8 @@ def answer(record: StudyRecord) -> Answer:
     pairs = contrasts(record)
     scope = tuple(scope_of(record))
     if not pairs:
-        return Answer(_without_claims(record), (), (), scope, "pending")
+        effects = record.verdicts.get("effects") or []
+        return Answer(_without_claims(record), (), (), scope, effects[0]["verdict"] if effects else "pending")
     first = pairs[0]
     outcome = first.claim.outcome
     if outcome == "pending":
@@ -195,6 +196,9 @@ def _at_sizes(pair: Contrast) -> str:
 
 
 def _without_claims(record: StudyRecord) -> str:
+    for claim in record.verdicts.get("effects") or ():
+        tail = "stays undecided at this budget" if claim["verdict"] == "undecided" else f"is {claim['verdict']}"
+        return f"“{claim['says'].rstrip('.')}” {tail}."
     metric = METRICS["bits_per_byte"]
     scores = {arm.name: mean(record.scores(arm.name, metric.name)) for arm in record.arms}
     finished = {name: score for name, score in scores.items() if score is not None}
