@@ -52,11 +52,12 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
 
     `spread` is of each claim's improvement over seeds, where that is known.
     """
-    plan = build_plan(at_look(study, looks(study)[0]))
+    first = at_look(study, looks(study)[0])
+    plan = build_plan(first)
     check_rules(plan.configs)
     with preparation() as report:
         corpus = prepare(plan.data, report)
-    plan = with_first_stage(matched_plan(study, plan, corpus, measure_latency))
+    plan = with_first_stage(matched_plan(first, plan, corpus, measure_latency))
     result, crossed = audit(plan, corpus), designs(plan, study.vary)
     if as_json:
         result["crossings"] = [{"under": under, **each.to_dict()} for under, each in crossed]

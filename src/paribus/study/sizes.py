@@ -104,14 +104,14 @@ class _Solver:
             return Sized(StudySize(label, goal, self._reference, self._as_written, {}), study)
         tried: list[tuple[_Shape, int]] = []
         refusal: StudyError | None = None
-        for shapes in self._nearby(goal):
-            tried += [(shape, self._count(shape)) for shape in shapes]
-            for shape in sorted(shapes, key=self._stretched):
+        for several in self._nearby(goal):
+            tried += [(shape, self._count(shape)) for ends in several for shape in ends]
+            nearest_of_each = [min(ends, key=lambda shape: distance(self._count(shape), goal)) for ends in several]
+            for shape in sorted(nearest_of_each, key=self._stretched):
                 if distance(self._count(shape), goal) > TOLERANCE:
                     continue
                 try:
-                    study = self._at(shape)
-                    check_study(study)
+                    study = self._checked(shape)
                 except (ValidationError, StudyError) as error:
                     refusal = refusal or self._cannot_be_built(label, shape, error)
                     continue
@@ -119,17 +119,17 @@ class _Solver:
                 return Sized(size, study)
         raise refusal or self._refused(label, goal, tried)
 
-    def _nearby(self, goal: int) -> Iterator[list[_Shape]]:
-        """Shapes around a size, from the nearest step of the knob outwards."""
+    def _nearby(self, goal: int) -> Iterator[list[list[_Shape]]]:
+        """Shapes around a size, from the nearest step of the knob outwards: of each width and depth one or two."""
         most = (1000 if self._sizes.knob == "layers" else _WIDEST) // self._unit
         low, high = nearest(lambda turns: self._count(self._plain(turns)), 1, most, goal)
         for further in range(_AROUND + 1):
             turned = dict.fromkeys((low.knob - further, high.knob + further))
             outer = [pair for turns in turned if turns > 0 for pair in self._outer(turns)]
-            yield [shape for pair in outer for shape in self._around(*pair, goal)]
+            yield [self._around(*pair, goal) for pair in outer]
 
     def _around(self, width: int, layers: int, goal: int) -> list[_Shape]:
-        """Of one width and depth the one or two feed-forwards between which a size lies, without another shape than the base's."""
+        """Of one width and depth the one or two feed-forwards between which a size lies, the shape near the base's."""
         ratio = self._base.hidden / self._base.width * width
         first, last = max(1, math.ceil(ratio / STRETCH)), max(1, math.floor(ratio * STRETCH))
         ends = nearest(lambda hidden: self._count(_Shape(width, layers, hidden)), first, last, goal)
@@ -236,11 +236,30 @@ class _Solver:
             "another size, or a smaller model.head_size"
         )
 
+    def _checked(self, shape: _Shape) -> spec.Study:
+        """The study at a shape. Raises ValidationError or StudyError where some arm cannot have it."""
+        study = self._at(shape)
+        check_study(study)
+        return study
+
+    def _possible(self, shape: _Shape) -> bool:
+        try:
+            self._checked(shape)
+        except (ValidationError, StudyError):
+            return False
+        return True
+
     def _cannot_be_built(self, label: str, shape: _Shape, error: Exception) -> StudyError:
         reason = str(error).removeprefix("study: ")
         if isinstance(error, ValidationError):
             reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        return StudyError(f"study: sizes: {label}: not all arms can be built with {self._words(shape)}: {reason}")
+        turns = round(shape.layers if self._sizes.knob == "layers" else shape.width / self._step)
+        below = (self._plain(each) for each in range(turns - 1, max(0, turns - _AROUND), -1))
+        above = (self._plain(each) for each in range(turns + 1, turns + _AROUND))
+        ends = [next((each for each in side if self._possible(each)), None) for side in (below, above)]
+        sizes = " or ".join(f"{self._count(each):,} ({self._words(each)})" for each in ends if each)
+        mend = f"; all can be with {sizes} parameters" if sizes else ""
+        return StudyError(f"study: sizes: {label}: not all arms can be built with {self._words(shape)}: {reason}{mend}")
 
     def _words(self, shape: _Shape) -> str:
         fields = [(name, getattr(shape, name.partition(".")[2])) for name in TURNED[self._sizes.knob]]
