@@ -10,6 +10,7 @@ from rich.text import Text
 from scipy import stats
 
 from paribus.cli.tables import table
+from paribus.cli.tuning import all_claims
 from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.report.metrics import metric_of
@@ -69,7 +70,7 @@ def foretold(study: spec.Study, plan: Plan, spread: Spread) -> list[dict[str, An
 def _terms(study: spec.Study, plan: Plan) -> tuple[int, float, bool]:
     """Seeds, level of one interval, and whether it is the any-time interval."""
     planned = looks(study)
-    contrasts = count_contrasts(claim.model_dump(mode="json") for claim in (*plan.claims, *plan.effects))
+    contrasts = count_contrasts(claim.model_dump(mode="json") for claim in (*all_claims(plan), *plan.effects))
     level = Stopping(study.stopping, planned).level(simultaneous_level(study.confidence, contrasts))
     any_time = study.stopping == "any_time"
     return (study.max_seeds or planned[0]) if any_time else planned[-1], level, any_time

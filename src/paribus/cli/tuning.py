@@ -5,16 +5,28 @@ from dataclasses import replace
 from typing import Any
 
 from paribus.cli.tables import short
-from paribus.study.plan import Plan
+from paribus.study.plan import Plan, PlannedClaim
 from paribus.study.problems import shown
 from paribus.study.recipe import crossing
 from paribus.study.trials import Choice, Tuned, Values
-from paribus.study.tuning import MOST_WIDENINGS, tuning_plan
+from paribus.study.tuning import MOST_WIDENINGS, tuned_plan, tuning_plan
 
 
 def with_first_stage(plan: Plan) -> Plan:
     """A plan whose tuning trials are those of the grid as written, so that an audit counts them."""
     return replace(plan, tuning=tuning_plan(plan, plan.tuning).tuning) if plan.tuning else plan
+
+
+def all_claims(plan: Plan) -> list[PlannedClaim]:
+    """The claims of a plan, and those at common values that it will have: as many as the grid as written gives."""
+    if plan.tuning is None:
+        return plan.claims
+    ends: dict[str, Choice] = {}
+    for group in plan.tuning.groups:
+        values = crossing(group.written)
+        # Arms with different bests: where they have the same one, two claims share an interval.
+        ends |= {name: Choice(values[place % 2], None, []) for place, name in enumerate(group.arms)}
+    return tuned_plan(plan, replace(plan.tuning, choices=ends)).claims
 
 
 def foretold_tuning(result: Mapping[str, Any], plan: Plan) -> Iterator[str]:
