@@ -70,13 +70,13 @@ def coverage(tests: Sequence[dict[str, Any]], contrasts: int, level: float) -> d
     says = f"{covered} of {intervals} intervals at {nominal} covered the gap that was then observed."
     if contrasts < FEWEST_TO_TELL:
         says += (
-            f" They come from {contrasts} {'contrast' if contrasts == 1 else 'contrasts'}, whose budgets share their trunks: too "
-            f"few to tell whether such intervals cover {nominal} of the time."
+            f" They come from {contrasts} {'contrast' if contrasts == 1 else 'contrasts'}, whose budgets share trunks and which "
+            f"may share arms: too few to tell whether such intervals cover {nominal} of the time."
         )
     else:
         range_ = stats.binomtest(covered, intervals).proportion_ci(level)
         says += (
             f" Were all of them independent, the true share would lie between {range_.low:.0%} and {range_.high:.0%}; budgets of "
-            "one contrast share their trunks, so it is less certain than that."
+            "one contrast share trunks, and contrasts may share arms, so it is less certain than that."
         )
     return {"covered": covered, "of": intervals, "level": level, "says": says}

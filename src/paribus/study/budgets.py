@@ -58,7 +58,7 @@ def branches_of(training: Training, steps_of: Callable[[int], int]) -> list[Bran
     if first.steps < FEWEST_STEPS:
         least = math.ceil(FEWEST_STEPS * training.tokens / full)
         raise StudyError(
-            f"{where}: {first.tokens:,} tokens are {first.steps} steps; use budgets of at least {least:,} tokens, "
+            f"{where}: {first.tokens:,} tokens are {_steps(first.steps)}; use budgets of at least {least:,} tokens, "
             "fewer of them, or more training.tokens"
         )
     ends = [branch.steps for branch in found] + [full]
@@ -86,3 +86,7 @@ def _rounded_down(share: float) -> float:
     """Two significant digits, never more than the share itself."""
     digits = 1 - math.floor(math.log10(share))
     return math.floor(share * 10.0**digits) / 10.0**digits
+
+
+def _steps(number: int) -> str:
+    return f"{number} step" + "s" * (number != 1)
