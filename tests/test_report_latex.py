@@ -83,6 +83,16 @@ def test_every_row_has_as_many_cells_as_there_are_columns(rows: list[tuple[str, 
     assert balanced(structure_of(latex))
 
 
+def test_a_long_table_runs_over_pages() -> None:
+    rows = tuple((Cell(f"arm_{index}", "arm"), number(str(index))) for index in range(60))
+    latex = table_latex(Table("Many & long", ("A", "B"), rows, ("A note.",)), label="tab:many")
+    assert latex.count("\\begin{longtable}{lr}") == latex.count("\\end{longtable}") == 1
+    assert "\\begin{table}" not in latex
+    assert latex.count("arm\\_") == 60
+    assert latex.count("\\toprule") == 2  # its heads stand on every page
+    assert balanced(structure_of(latex))
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     names = {"gpt": "100% [gpt] & co_1", "unilm": "#1 \\unilm{} ≤ 中"}

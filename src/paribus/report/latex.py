@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from paribus.report.tables import Cell, Table
 
-PACKAGES = ("booktabs", "array", "graphicx")
+PACKAGES = ("booktabs", "array", "graphicx", "longtable")
 """What the tables need; and `[T1]{fontenc}` for letters beyond ASCII."""
 _WIDE = 6
 """Tables of more columns are scaled to the width of the text."""
+_ROWS = 40
+"""Longer tables run over pages."""
 _LONG = 28
 """Columns of words that are longer than this are broken into lines."""
 
@@ -103,17 +105,41 @@ def _code(one: str) -> str:
 
 
 def table_latex(table: Table, caption: str | None = None, label: str = "") -> str:
-    """A `table` environment with booktabs rules; its notes stand below. `caption` replaces the table's own."""
+    """A `table` environment with booktabs rules, or a `longtable` of many rows; its notes stand below.
+
+    `caption` replaces the table's own.
+    """
     columns = _columns(table)
     rows = [f"{' & '.join(map(_cell, row))} \\\\" for row in table.rows]
     heads = " & ".join(escaped(column) for column in table.columns)
+    notes = [f"\\par\\smallskip\\raggedright\\footnotesize {escaped(note)}" for note in table.notes]
+    said = escaped(caption if caption is not None else f"{table.caption}.")
+    named = [f"\\label{{{label}}}"] if label else []
+    if len(rows) > _ROWS:
+        top = ["\\toprule", f"{heads} \\\\", "\\midrule"]
+        first = [
+            f"\\caption{{{said}}}{''.join(named)} \\\\",
+            *top,
+            "\\endfirsthead",
+            *top,
+            "\\endhead",
+            "\\bottomrule",
+            "\\endfoot",
+        ]
+        lines = [
+            "{\\footnotesize",
+            "\\begin{longtable}{" + columns + "}",
+            *first,
+            *rows,
+            "\\end{longtable}",
+            *notes,
+            "}",
+        ]
+        return "\n".join(lines) + "\n"
     tabular = ["\\begin{tabular}{" + columns + "}", "\\toprule", f"{heads} \\\\", "\\midrule", *rows, "\\bottomrule"]
     tabular.append("\\end{tabular}")
     if len(table.columns) > _WIDE:
         tabular = ["\\resizebox{\\textwidth}{!}{%", *tabular[:-1], "\\end{tabular}}"]
-    notes = [f"\\par\\smallskip\\raggedright\\footnotesize {escaped(note)}" for note in table.notes]
-    said = escaped(caption if caption is not None else f"{table.caption}.")
-    named = [f"\\label{{{label}}}"] if label else []
     lines = ["\\begin{table}", "\\centering\\small", f"\\caption{{{said}}}", *named, *tabular, *notes, "\\end{table}"]
     return "\n".join(lines) + "\n"
 

@@ -34,7 +34,8 @@ def _claims(record: StudyRecord) -> Table:
     """Each contrast: estimate, interval, margin, seeds, verdict; repeats below the claim that they repeat."""
     rows: list[tuple[Cell, ...]] = []
     for place, pair in enumerate(repeats.contrasts(record), 1):
-        rows += [_row(record, str(place), claim) for claim in (pair.claim, *pair.repeats)]
+        shown = [claim for claim in pair.repeats if repeats.kind_of(record, claim) != "tuned"]  # their part has those
+        rows += [_row(record, str(place), claim) for claim in (pair.claim, *shown)]
     heads = ("Claim", "Contrast", "Arms and setting", "Metric", "Improvement", "Interval", "Margin", "Seeds", "Verdict")
     left_out = "Metric" if len({claim.metric for claim in record.claims}) == 1 else ""
     kept = [index for index, head in enumerate(heads) if head != left_out]
