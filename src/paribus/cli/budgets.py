@@ -24,6 +24,6 @@ def found(verdicts: Mapping[str, Any]) -> Iterator[str]:
     budgets = verdicts.get("budgets")
     for entry in (budgets or {"claims": []})["claims"]:
         if entry["multiplier"] is not None and entry["under"] == circumstance(None, entry["size"]):
-            yield (f"{entry['under']}: " if entry["under"] else "") + entry["multiplier"]["says"]
+            yield entry["multiplier"]["says"]
     if budgets and budgets["back_test"]["of"]:
         yield f"Back-test of trends over budgets: {budgets['back_test']['says']}"

@@ -42,8 +42,9 @@ def entries(record: StudyRecord) -> list[tuple[Claim, Json]]:
 
 
 def contrast(claim: Claim) -> str:
-    """The two arms, and the setting of a repetition."""
-    return f"{claim.arm} against {claim.against}" + (f", {claim.under}" if claim.under else "")
+    """The two arms, and the setting of a repetition; a size is in the arms' names."""
+    repeated = claim.under != circumstance(None, claim.size)
+    return f"{claim.arm} against {claim.against}" + (f", {claim.under}" if repeated else "")
 
 
 def places(claim: Claim, entry: Json) -> int:
@@ -57,7 +58,7 @@ def _texts(record: StudyRecord, found: Json, judged: Sequence[tuple[Claim, Json]
     written = [(claim, entry) for claim, entry in judged if claim.under == circumstance(None, claim.size)]
     for claim, entry in written:
         if entry["multiplier"] is not None:
-            yield (f"{sentence(claim.under).rstrip('.')}: " if claim.under else "") + entry["multiplier"]["says"]
+            yield entry["multiplier"]["says"]
     for claim, entry in written:
         yield f"{contrast(claim)}: {_trend(claim, entry)}"
     if len(written) < len(judged):
