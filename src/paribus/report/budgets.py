@@ -56,9 +56,7 @@ def places(claim: Claim, entry: Json) -> int:
 
 def _texts(record: StudyRecord, found: Json, judged: Sequence[tuple[Claim, Json]]) -> Iterator[str]:
     written = [(claim, entry) for claim, entry in judged if claim.under == circumstance(None, claim.size)]
-    for claim, entry in written:
-        if entry["multiplier"] is not None:
-            yield entry["multiplier"]["says"]
+    yield from (entry["multiplier"]["says"] for _, entry in written if entry["multiplier"] is not None)
     for claim, entry in written:
         yield f"{contrast(claim)}: {_trend(claim, entry)}"
     if len(written) < len(judged):
