@@ -43,7 +43,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "kind": "interaction",
         "weights": weights,
     }
-    effect |= {"factors": VARY[:2], "levels": ["bidirectional", "separate"], "against": ["causal", "shared"]}
+    effect |= {
+        "factors": VARY[:2],
+        "levels": ["bidirectional", "separate"],
+        "against": ["causal", "shared"],
+        "over": [],
+    }
     verdicts = json.loads((folder / "verdicts.json").read_text())
     verdicts["effects"] = judge([effect], scores, WINDOWS, 0.95)["claims"]
     verdicts["crossings"] = crossing_effects(

@@ -25,6 +25,7 @@ from paribus.study import spec
 from paribus.study.audit import audit, complaints
 from paribus.study.crossings import summary
 from paribus.study.designs import designs
+from paribus.study.effects import told
 from paribus.study.matching import matched_plan
 from paribus.study.own_rules import readable, rule_name
 from paribus.study.plan import Plan, build_plan
@@ -67,8 +68,9 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
         with printing() as console:
             print_audit(result, plan, study, console)
             if crossed:
-                lines = dict.fromkeys(line for _, each in crossed for line in summary(each))
-                console.print(Text("\n" + "\n".join(lines)))
+                lines = [line for _, each in crossed for line in summary(each)]
+                lines += [f"Claimed: {effect.says}: {told(effect.model_dump())}." for effect in plan.effects]
+                console.print(Text("\n" + "\n".join(dict.fromkeys(lines))))
             print_power(study, plan, foretold(study, plan, spread), console)
     found = complaints(result)
     if found:

@@ -13,9 +13,10 @@ from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
 from paribus.experiment import Outcome, run_study
-from paribus.report.crossings import contrast, interaction_lines
+from paribus.report.crossings import interaction_lines
 from paribus.report.metrics import metric_of
 from paribus.study import spec
+from paribus.study.effects import told
 
 
 def default_directory(study: str) -> Path:
@@ -35,7 +36,9 @@ def show(outcome: Outcome) -> None:
     width = Console().width
     judged = [*outcome.claims, *outcome.verdicts.get("effects", ())]
     for claim in judged:
-        under = f" ({'at' if claim['under'].startswith('size ') else 'under'} {claim['under']})" if claim["under"] else ""
+        under = (
+            f" ({'at' if claim['under'].startswith('size ') else 'under'} {claim['under']})" if claim["under"] else ""
+        )
         print(_hanging(f"{claim['verdict']:>9}  {claim['says']}{under}", width))
         if claim["low"] is not None:
             effect = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}] {metric_of(claim['metric']).label}"
@@ -57,7 +60,7 @@ def show(outcome: Outcome) -> None:
 
 def _compared(claim: dict[str, Any]) -> str:
     """What a claim is about: `unilm against gpt`, `interaction, bidirectional against causal, none against rope`."""
-    return f"{claim['kind']}, {contrast(claim)}" if "kind" in claim else f"{claim['arm']} against {claim['against']}"
+    return told(claim) if "kind" in claim else f"{claim['arm']} against {claim['against']}"
 
 
 def _over_knobs(verdicts: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from paribus.report.numbers import MISSING, interval, listed, signed
 from paribus.report.parts import Part
 from paribus.report.reading import StudyRecord
 from paribus.report.tables import Cell, Table, number
+from paribus.report.wording import confidence_text
+from paribus.study.effects import told as as_effect
 from paribus.study.fields import leaf_name
 
 CHARTS = ("interactions", "crossing_effects")
@@ -73,7 +75,7 @@ def _claims_table(record: StudyRecord, claimed: Sequence[Json]) -> Table:
         rows.append(
             (
                 Cell(claim["says"] + (f", {claim['under']}" if claim["under"] else "")),
-                Cell(f"{claim['kind']}, {contrast(claim)}"),
+                Cell(as_effect(claim)),
                 Cell(claim["expect"].replace("_", " ")),
                 number(f"{claim['margin']:g}"),
                 Cell(claim["verdict"]),
@@ -84,10 +86,7 @@ def _claims_table(record: StudyRecord, claimed: Sequence[Json]) -> Table:
         )
     columns = ("Claim", "Effect", "Expected", "Margin", "Verdict", "Estimate", "Interval", "Seeds")
     units = listed(dict.fromkeys(metric_of(claim["metric"]).label for claim in claimed))
-    level = f"{100 * record.confidence:g} %"
-    caption = (
-        f"Claims about effects; {units}, intervals {level} simultaneous over all {record.contrasts} contrasts claimed"
-    )
+    caption = f"Claims about effects; {units}, {confidence_text(record)}"
     return Table(caption, columns, tuple(rows))
 
 

@@ -69,7 +69,7 @@ class _Court(NamedTuple):
     bootstrap: secondary.CrossedBootstrap
 
 
-_OF_EFFECTS = ("kind", "factors", "levels", "weights")
+_OF_EFFECTS = ("kind", "factors", "levels", "over", "weights")
 """What an answer about crossed factors has besides; `against` are its reference levels."""
 
 

@@ -27,6 +27,8 @@ class PlannedEffect(spec.Effect):
     """In words, of each factor."""
     against: list[str]
     """The reference level of each factor."""
+    over: list[str]
+    """The factors over whose levels it is averaged."""
     weights: dict[str, float]
     """By arm; they sum to 0."""
     pairs: list[list[str]]
@@ -35,6 +37,13 @@ class PlannedEffect(spec.Effect):
     """The effect's own, or the study's."""
     under: str | None = None
     """In a study with sizes: which, as `size 1M`."""
+
+
+def told(effect: Mapping[str, Any]) -> str:
+    """What an effect of a plan or of verdicts is: `interaction, bidirectional against causal, none against rope`."""
+    pairs = zip(effect["levels"], effect["against"], strict=True)
+    over = [f"mean over {' and '.join(effect['over'])}"] if effect["over"] else []
+    return ", ".join([effect["kind"], *(f"{level} against {reference}" for level, reference in pairs), *over])
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,11 @@ def planned_effects(
                         "factors": [factor.name for factor in factors],
                         "levels": levels,
                         "against": against,
+                        "over": [
+                            crossed.factors[factor].name
+                            for factor in located.part.crossed
+                            if factor not in located.pairs
+                        ],
                         "weights": {arms[cell]: float(weight) for cell, weight in cells.items()},
                         "pairs": _pairs(arms, located.pairs),
                         "hold": study.hold if effect.hold is None else effect.hold,
