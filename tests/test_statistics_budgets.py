@@ -447,3 +447,14 @@ def test_a_claim_about_an_accuracy_has_a_trend_and_a_multiplier_of_the_loss() ->
     assert found["multiplier"]["metric"] == "nats_per_token"
     assert found["predictions"]["at"][2]["second"] is None
     assert "share of right answers" in found["predictions"]["note"]
+
+
+def test_seeds_that_were_added_until_claims_were_decided_are_noted() -> None:
+    curves = {arm: 3 + 0.1 * np.random.default_rng(1).normal(size=(3, 6)) for arm in NAMES}
+    notes = [
+        judge_budgets([CLAIM], scores_of(curves), windows_of(), 0.95, [0, 1, 2], {}, rule)["note"]
+        for rule in ("fixed", "group_sequential", "any_time")
+    ]
+    assert notes[0] == ""
+    assert notes[1] == notes[2]
+    assert "take their number as fixed" in notes[1]
