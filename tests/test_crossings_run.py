@@ -1,6 +1,7 @@
 """A crossing really trained: what a user gets in the directory, from the audit to the report."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from paribus.report.reading import read_study
 from paribus.study import spec
 from paribus.study.audit import audit, complaints
 from paribus.study.plan import build_plan
-from trail_study import TABLES
+from paribus.trail import records
+from paribus.trail.evidence import Evidence
+from trail_study import TABLES, edit
 
 EFFECT = {"says": "Both together", "of": ["model.input_attention", "model.position"], "expect": "equal", "margin": 5.0}
 
@@ -85,3 +88,15 @@ def test_the_audit_compares_each_pair_that_differs_in_the_first_field_and_holds_
     failed = audit(build_plan(costs), corpus)
     assert not failed["passed"]
     assert "must hold train_flops equal" in complaints(failed)[0]
+
+
+def test_a_changed_digit_of_an_effect_is_found(outcome: Outcome, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(outcome.directory, out)
+
+    def failed() -> list[str]:
+        return [check.name for check in [records.verdicts(Evidence(out, packed=False))] if check.outcome == "fails"]
+
+    assert failed() == []
+    edit(out / "verdicts.json", lambda verdicts: verdicts["effects"][0].update(estimate=0.25))
+    assert failed() == ["verdicts"]

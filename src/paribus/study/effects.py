@@ -6,7 +6,7 @@ from typing import Any
 
 from paribus.study import spec
 from paribus.study.crossings import Cell, Design, Part, design, weights
-from paribus.study.fields import flatten
+from paribus.study.fields import flatten, leaf_name
 from paribus.study.levels import word_of
 from paribus.study.problems import Problem, did_you_mean, listed, shown
 
@@ -42,7 +42,8 @@ class PlannedEffect(spec.Effect):
 def told(effect: Mapping[str, Any]) -> str:
     """What an effect of a plan or of verdicts is: `interaction, bidirectional against causal, none against rope`."""
     pairs = zip(effect["levels"], effect["against"], strict=True)
-    over = [f"mean over {' and '.join(effect['over'])}"] if effect["over"] else []
+    averaged = [leaf_name(field) for factor in effect["over"] for field in factor.split(" with ")]
+    over = [f"mean over {' and '.join(averaged)}"] if averaged else []
     return ", ".join([effect["kind"], *(f"{level} against {reference}" for level, reference in pairs), *over])
 
 

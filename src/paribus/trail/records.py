@@ -204,7 +204,7 @@ def verdicts(evidence: Evidence) -> Check:
         json.dumps(judged(evidence.directory, evidence.plan, evidence.study.confidence, evidence.results))
     )
     faults = [f"verdicts.json: {text}" for text in differences(written, again, close=CLOSE)]
-    return check("verdicts", f"{len(again['claims'])} claims judged again", faults)
+    return check("verdicts", f"{len(again['claims']) + len(again.get('effects', ()))} claims judged again", faults)
 
 
 def report(evidence: Evidence, here: Json) -> Check | None:

@@ -152,9 +152,7 @@ def counts(evidence: Evidence, corpus: Corpus) -> Check:
     written = evidence.json("audit.json")
     again: dict[str, Any] = recorded(audit(evidence.plan, corpus), evidence.plan, evidence.results)
     faults = [f"audit.json: {text}" for text in differences(written, json.loads(json.dumps(again)), close=CLOSE)]
-    return check(
-        "audit", f"{len(evidence.plan.arms)} arms and {len(evidence.plan.claims)} claims counted again", faults
-    )
+    return check("audit", f"{len(evidence.plan.arms)} arms and {len(again['claims'])} contrasts counted again", faults)
 
 
 def _named(arms: set[str]) -> str:
