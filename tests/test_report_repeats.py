@@ -108,7 +108,27 @@ def test_a_size_is_told_from_a_setting_at_that_size(directory: Path) -> None:
     assert [repeats.kind_of(record, claim) for claim in record.claims] == ["size", "size", "setting", "matching"]
     (pair,) = repeats.contrasts(record)
     assert pair.claim.under == "size 1M"
-    assert [group.kind for group in repeats.groups(record, pair)] == ["matching", "size", "setting"]
+    assert [group.kind for group in repeats.groups(record, pair)] == ["size", "matching", "setting"]
+    said = wording.answer(record)
+    assert "at every size (1M and 3M)" in said.headline
+    assert sum("at size" in sentence.lower() for sentence in said.sentences) == 1  # of what was measured
+    assert "Repeated under model.init = normal_0.02, no verdict changes." in said.sentences
+
+
+def test_a_verdict_that_another_size_changes_is_never_told_of_all_sizes(directory: Path) -> None:
+    def sized(plan: dict) -> None:
+        claim = plan["claims"][0]
+        plan["claims"] = [{**claim, "under": f"size {size}", "size": size} for size in ("1M", "3M", "9M")]
+
+    def judged(found: dict) -> None:
+        claim = found["claims"][0]
+        found["claims"] = [{**claim, "verdict": verdict} for verdict in ("refuted", "undecided", "refuted")]
+
+    edit(directory / "plan.json", sized)
+    edit(directory / "verdicts.json", judged)
+    said = wording.answer(read_study(directory))
+    assert said.headline.endswith("is refuted at size 1M.")
+    assert "At size 3M it is undecided; at size 9M it stays refuted." in said.sentences
 
 
 def test_a_study_of_several_sizes_does_not_say_that_one_size_allows_nothing(directory: Path) -> None:

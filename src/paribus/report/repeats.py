@@ -8,8 +8,8 @@ from paribus.report.numbers import listed
 from paribus.report.reading import Claim, Json, StudyRecord
 
 KINDS = {
-    "matching": "With arms made equal",
     "size": "At other sizes",
+    "matching": "With arms made equal",
     "setting": "Under other settings",
     "tuned": "At common values of what was tuned",
 }
@@ -211,10 +211,12 @@ def _size_sentence(pair: Contrast) -> str:
 
 
 def _survives(record: StudyRecord, kind: str, judged: Sequence[tuple[Claim, Claim]]) -> str:
+    everything = [again for _, again in judged]
     changed = [again for claim, again in judged if claim.outcome != again.outcome]
     where = "at common values of what was tuned"
     if kind != "tuned":
-        circumstances = list(dict.fromkeys(again.under or "" for again in changed or [again for _, again in judged]))
+        settings = ((again.under or "").removesuffix(f" at size {again.size}") for again in changed or everything)
+        circumstances = list(dict.fromkeys(settings))
         where = "under " + (
             listed(circumstances) if len(circumstances) <= 3 else f"{len(circumstances)} other settings"
         )

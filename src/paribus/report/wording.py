@@ -192,7 +192,7 @@ def _at_sizes(pair: Contrast) -> str:
         return ""
     if len({claim.outcome for claim in written}) == 1:
         return f", at every size ({listed(str(claim.size) for claim in written)})"
-    return f", at size {pair.claim.size}"
+    return f" at size {pair.claim.size}"
 
 
 def _without_claims(record: StudyRecord) -> str:
