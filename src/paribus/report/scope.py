@@ -11,6 +11,7 @@ from paribus.report.numbers import MISSING, compact, grouped, listed, value_text
 from paribus.report.reading import StudyRecord
 from paribus.report.stopping import stopping_short, stopping_text
 from paribus.study.architecture import Model
+from paribus.study.scale import size_label
 
 _CHOICES = (
     ("Positions", "position"),
@@ -23,8 +24,10 @@ _CHOICES = (
 
 def scope_note(record: StudyRecord) -> str:
     """How far the answer reaches, in a sentence or two."""
-    if (record.study.get("sizes") or {}).get("values"):
-        return "At these sizes and budgets: this corpus, these tokens and this recipe. Nothing is said beyond the largest size."
+    sizes = record.study.get("sizes") or {}
+    if values := sizes.get("values"):
+        reach = f"From {size_label(values[0])} to {size_label(values[-1])} parameters of the reference arm"
+        return f"{reach}, at these budgets: this corpus, these tokens and this recipe. Nothing is said beyond the largest size."
     return "At this budget: this corpus, this size, these tokens and this recipe. One size allows no statement about scale."
 
 

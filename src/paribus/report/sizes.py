@@ -27,7 +27,7 @@ def part(record: StudyRecord) -> Part | None:
     for pair in compared:
         same = [each for each in found["frontiers"] if (each["arm"], each["against"], each["metric"]) == pair]
         texts.append(" ".join(_of_frontiers(same)))
-    texts.append(_limits(found))
+    texts.append(_limits(found, _rates(record)))
     return Part(
         "sizes",
         "Sizes",
@@ -118,7 +118,17 @@ def _times(multiplier: Json) -> str:
     return f"{multiplier['estimate']:.3g}{ends}"
 
 
-def _limits(found: Json) -> str:
+def _rates(record: StudyRecord) -> str:
+    """What learning rates the sizes have."""
+    if record.plan.get("tuning"):
+        return "What is tuned is tuned for each arm at each size by itself."
+    sizes = record.study["sizes"]
+    if sizes["learning_rate"] == "same" or sizes["knob"] == "layers":
+        return "Learning rates are the same at all sizes, so a trend may be one of their fitness."
+    return "Learning rates fall with the width by a rule, not tuned: a trend may be one of their fitness."
+
+
+def _limits(found: Json, rates: str) -> str:
     """Over what the intervals hold, and what is not shown."""
     families, level = found["families"], f"{100 * found['confidence']:g} %"
     counts = ", ".join(
@@ -140,8 +150,8 @@ def _limits(found: Json) -> str:
     return (
         f"Each of these families of intervals holds together with {level}, apart from the claims': {counts}. Frontiers are "
         "straight lines between neighbouring sizes, in the logarithm of the cost; nothing is drawn on beyond their ends. "
-        f"Multipliers are over seeds, on this test set.{few} Nothing is shown outside the range of sizes, or for other data, "
-        "tokens and recipes."
+        f"Multipliers are over seeds, on this test set. {rates}{few} Nothing is shown outside the range of sizes, or for "
+        "other data, tokens and recipes."
     )
 
 
