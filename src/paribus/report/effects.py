@@ -32,13 +32,11 @@ def forest(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
 
 def matched(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     """Claims as written and with arms made equal, below one another; None where no arms were."""
-    numbers = {claim.number for claim in record.claims if claim.matching}
-    of_matchings = [
-        claim
-        for pair in contrasts(record)
-        for claim in (pair.claim, *pair.repeats)
-        if claim.number in numbers and kind_of(record, claim) in ("written", "matching")
-    ]
+    of_matchings = []
+    for pair in contrasts(record):
+        for claim in pair.at_sizes or (pair.claim,):
+            equal = [again for again in pair.repeats if again.matching and again.size == claim.size]
+            of_matchings += [claim, *equal] if equal else []
     views = []
     for metric in dict.fromkeys(metric_of(claim.metric) for claim in of_matchings):
         views += claims_view(record, data, metric.label.capitalize(), metric, of_matchings, "matched")
@@ -62,7 +60,9 @@ def claims_view(
         if claim.metric != metric.name or verdict is None or verdict.estimate is None:
             continue
         digits = decimals(claim)
-        under = f" · {claim.under.removeprefix('model.')}" if claim.under else " · as written" * (name == "matched")
+        under = f" · {claim.under.removeprefix('model.')}" if claim.under else ""
+        if name == "matched" and not claim.matching:
+            under = f" · as written{f' at size {claim.size}' if claim.size else ''}"
         caution = [name for name, _ in cautions(record, claim.arm, claim.against)]
         off = f" · {listed(caution)} {OFF}" if caution else ""
         row = len(rows)

@@ -42,8 +42,9 @@ def stopping_text(record: StudyRecord) -> str:
             f"A fixed number of seeds was declared, and verdicts were computed at {listed(map(str, looks))} seeds: some were "
             "added after a look, for which these intervals do not allow."
         )
+    alone = "" if level is None else f" Each interval by itself has {100 * float(level):.4g} %."
     return (
-        f"The number of seeds, {seeds}, was fixed beforehand, and the claims were judged once, with all of them.{each}"
+        f"The number of seeds, {seeds}, was fixed beforehand, and the claims were judged once, with all of them.{alone}"
     )
 
 
