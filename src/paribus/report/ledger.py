@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from paribus.engines.ledger import PURPOSES
 from paribus.report.numbers import MISSING, compact, duration, fixed, grouped
 from paribus.report.parts import Part
 from paribus.report.reading import Json, StudyRecord
@@ -50,9 +51,13 @@ def _texts(ledger: Json) -> Iterator[str]:
 
 def _purposes(record: StudyRecord, ledger: Json) -> Table:
     words = _WORDS | ({"verdicts": "verdicts at best values"} if record.plan.get("tuning") else {})
-    rows = [_row(words[purpose], entry) for purpose, entry in ledger["purposes"].items()]
+    rows = [_row(words[purpose], entry) for purpose, entry in _ordered(ledger["purposes"])]
     rows.append(_row("all", ledger["total"]))
     return Table("What the study cost, by purpose", ("Purpose", *_COLUMNS), tuple(rows), (_NOTE,))
+
+
+def _ordered(purposes: Json) -> list[tuple[str, Json]]:
+    return [(purpose, purposes[purpose]) for purpose in PURPOSES if purpose in purposes]
 
 
 def _arms(ledger: Json) -> Table:

@@ -62,11 +62,11 @@ def part(record: StudyRecord) -> Part | None:
         "Tuning",
         "Values chosen for each arm",
         "Whether an arm wins by what it is or by values that suit it: each has the same grid, and its own best value.",
-        (*_choices(tuning), *(_sentence(*at) for _, at in pairs)),
+        (*_choices(record, tuning), *(_sentence(*at) for _, at in pairs)),
         ("tuning", "sensitivity"),
         (
             _choice_table(tuning),
-            *(_scores_table(tuning, group) for group in tuning.tuned.groups),
+            *(_scores_table(record, tuning, group) for group in tuning.tuned.groups),
             *(_sensitivity_table(*at) for _, at in pairs),
         ),
     )
@@ -82,21 +82,28 @@ def _sensitive(record: StudyRecord, pair: repeats.Contrast) -> Iterator[tuple[Cl
             yield claim, common
 
 
-def _choices(tuning: Tuning) -> Iterator[str]:
+def size_of(record: StudyRecord, group: Group) -> str:
+    """` at size 1M`, in a study with sizes."""
+    arm = record.arm(group.arms[0])
+    return f" at size {arm.size}" if arm and arm.size else ""
+
+
+def _choices(record: StudyRecord, tuning: Tuning) -> Iterator[str]:
     tuned = tuning.tuned
     fields = listed(field.partition(".")[2] for field in tuned.fields)
-    seeds = f"{len(tuned.seeds)} seed{'s' * (len(tuned.seeds) > 1)}"
+    seeds = f"{len(tuned.seeds)} seeds that serve" if len(tuned.seeds) > 1 else "1 seed that serves"
+    sizes = " of a size" if len(tuned.groups) > 1 else ""
     yield (
-        f"Tuned: {fields}, by {tuning.metric.label} on the tuning split, the mean over {seeds} that serve in no verdict. "
-        "No trial that chose a value ever read the test split. All arms have the same grid."
+        f"Tuned: {fields}, by {tuning.metric.label} on the tuning split, the mean over {seeds} in no verdict. "
+        f"No trial that chose a value ever read the test split. All arms{sizes} have the same grid."
     )
     for group in tuned.groups:
         widened = {entry.field: [] for entry in group.widened}  # type: dict[str, list[str]]
         for entry in group.widened:
             widened[entry.field].append(assigned("", entry.value).removeprefix(" = "))
         for field, values in widened.items():
-            where = f" ({group.arms[0]} and others)" if len(tuned.groups) > 1 else ""
-            yield f"{field} was widened by {listed(values)} for all arms{where}: some arm’s best lay at the edge."
+            where = size_of(record, group)
+            yield f"The grid of {field} was widened by {listed(values)} for all arms{where}: some arm’s best lay at the edge."
         for stop in group.stopped:
             yield (
                 f"{listed(stop.arms)}: the best {stop.field}, {stop.value:g}, is still at the edge of the grid, which was not "
@@ -170,7 +177,7 @@ def _choice_table(tuning: Tuning) -> Table:
     return Table("What was chosen for each arm", columns, tuple(rows))
 
 
-def _scores_table(tuning: Tuning, group: Group) -> Table:
+def _scores_table(record: StudyRecord, tuning: Tuning, group: Group) -> Table:
     """A row for each combination of values, a column for each arm; the best of an arm is tagged."""
     rows = []
     for values in crossing(group.grid):
@@ -178,7 +185,7 @@ def _scores_table(tuning: Tuning, group: Group) -> Table:
         rows.append(
             (Cell(", ".join(assigned(field.partition(".")[2], value) for field, value in values.items())), *cells)
         )
-    title = f"{tuning.metric.label.capitalize()} on the tuning split, mean over seeds"
+    title = f"{tuning.metric.label.capitalize()} on the tuning split{size_of(record, group)}, mean over seeds"
     return Table(
         title,
         ("Value", *group.arms),

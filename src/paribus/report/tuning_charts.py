@@ -8,7 +8,7 @@ from paribus.report.metrics import metric_of
 from paribus.report.numbers import assigned
 from paribus.report.reading import StudyRecord
 from paribus.report.repeats import contrasts, kind_of
-from paribus.report.tuning import Tuning, tuning_of
+from paribus.report.tuning import Tuning, size_of, tuning_of
 from paribus.study.recipe import crossing
 from paribus.study.trials import Group
 
@@ -22,7 +22,10 @@ def tuning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     if found is None:
         return None
     views = [
-        (_label(found, group, field), _view(record, data, found, group, field, f"tuning_{place}_{number}"))
+        (
+            f"{field.partition('.')[2]}{size_of(record, group)}",
+            _view(record, data, found, group, field, f"tuning_{place}_{number}"),
+        )
         for place, group in enumerate(found.tuned.groups)
         for number, field in enumerate(group.grid)
     ]
@@ -35,11 +38,6 @@ def tuning(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
         + "What diverged has no point.",
         tuple(views),
     )
-
-
-def _label(found: Tuning, group: Group, field: str) -> str:
-    name = field.partition(".")[2]
-    return f"{name}, {group.arms[0]} and others" if len(found.tuned.groups) > 1 else name
 
 
 def _view(record: StudyRecord, data: dict[str, list[Row]], found: Tuning, group: Group, field: str, name: str) -> Spec:
