@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from paribus.cli import budgets
 from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
+from paribus.engines.trial import Event
 from paribus.experiment import Outcome, run_study
 from paribus.report.crossings import interaction_lines
 from paribus.report.metrics import metric_of
@@ -26,8 +28,14 @@ def default_directory(study: str) -> Path:
 
 def run(study: spec.Study, out: Path, workers: int | None, command: str) -> None:
     """Run `study` in `out`, showing progress; print the verdicts, then, as the last line, the report's path."""
-    with RunDisplay() as display, preparation() as progress:
-        outcome = run_study(study, out, workers, display, progress, command)
+    with RunDisplay() as display, ExitStack() as bar:
+        progress = bar.enter_context(preparation())
+
+        def listen(event: Event) -> None:
+            bar.close()  # two live displays would write over each other
+            display(event)
+
+        outcome = run_study(study, out, workers, listen, progress, command)
     show(outcome)
 
 
