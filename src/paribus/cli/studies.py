@@ -44,7 +44,8 @@ def show_builtin() -> None:
         study = load_study(name)
         print(f"  {name}")
         wrapped(study.question, 4)
-        size = f"{len(study.arm)} arms, {len(study.seed_list)} seeds, {len(study.claim) + len(study.effect)} claims"
+        claims = len(study.claim) + len(study.effect)
+        size = f"{len(study.arm)} arms, {len(study.seed_list)} seeds, {claims} claim{'s' * (claims != 1)}"
         wrapped(f"{size}; {study.training.tokens:,} tokens a trial: {', '.join(study.arm)}", 4)
     print("\nModel fields (all fields: paribus schema)")
     for field, values in _VALUES.items():
