@@ -77,6 +77,7 @@ def test_ids_are_the_same_in_every_process() -> None:
 
 
 OTHER: dict[str, Any] = {
+    "training.budgets": 2,
     "data.corpus": "x",
     "data.text_column": "x",
     "data.input_column": "x",

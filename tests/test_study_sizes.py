@@ -321,16 +321,17 @@ def test_a_study_with_sizes_is_audited_in_80_columns_run_judged_and_verified(
     monkeypatch.setenv("PARIBUS_CACHE", str(home / "cache"))
     monkeypatch.setenv("COLUMNS", "80")
     study, out = home / "study.toml", home / "out"
-    tables = small(home, match=["parameters"], stopping="group_sequential", max_seeds=3)
+    pair = {"gpt": {}, "t5": T5}
+    tables = small(home, match=["parameters"], stopping="group_sequential", max_seeds=3, arm=pair)
     study.write_text(_toml(tables), encoding="utf-8")
     assert run_command(["audit", str(study)]) == 0
     printed = capsys.readouterr().out
     assert max(len(line) for line in printed.splitlines()) <= 80
     assert "Sizes, of the arm gpt" in printed
-    assert "8 arms x 3 seeds" in printed
+    assert "6 arms x 3 seeds" in printed
     assert "gpt, at equal" in printed
     assert "at size" not in printed  # a claim that is the same at all sizes has one row
-    assert run_command(["run", str(study), "--out", str(out), "--workers", "2"]) == 0
+    assert run_command(["run", str(study), "--out", str(out), "--workers", "1"]) == 0
     verdicts = json.loads((out / "verdicts.json").read_text())
     assert [claim["under"] for claim in verdicts["claims"]] == [
         "size 24k", "size 50k", "equal parameters at size 24k", "equal parameters at size 50k",
@@ -351,7 +352,7 @@ def test_a_study_with_sizes_is_audited_in_80_columns_run_judged_and_verified(
     ):
         assert words in page
     assert "One size allows no statement about scale" not in page
-    assert verify(out, seed=0, steps=1).faults == []
+    assert verify(out, seed=0, steps=0).faults == []
 
 
 def _toml(tables: dict[str, Any]) -> str:
