@@ -200,8 +200,8 @@ class Study(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Simultaneous confidence of all intervals of the study together."""
     tuning_seeds: Seeds = 2
-    """How many seeds, or which, choose between the values of a list in `[training]`; they serve in no verdict, so their numbers are
-    1000 or more, by default from 1000000 on."""
+    """How many seeds, or which, choose between the values of a list in `[training]`; they serve in no verdict, so their numbers
+    are 1000 or more, by default from 1000000 on."""
     common_values: bool = True
     """Whether claims are also judged with all arms at each value of such lists."""
     data: Data = Data()
