@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,23 @@ if OWN_CACHE:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a fixture of their file in one process, so that it is built once; the others go anywhere."""
-    for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-        used = [fixtures[name][-1] for name in item.fixturenames if name in fixtures]  # type: ignore[attr-defined]
-        if any(fixture.scope != "function" and fixture.baseid for fixture in used):
-            item.add_marker(pytest.mark.xdist_group(Path(item.path).stem))
+@cache
+def shares_fixtures(file: str) -> bool:
+    """Whether tests of a file share a fixture that is built once for all of them."""
+    return "scope=" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep a file whose tests share a fixture in one process; tests of other files go anywhere."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixtures(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if shares_fixtures(file) else nodeid
+
+    return ByFixtures(config, log)
 
 
 def pytest_unconfigure() -> None:
