@@ -149,6 +149,24 @@ def test_a_trend_is_named_for_what_it_does(level: float, slope: float, kind: str
     assert found["slope_per_doubling"]["estimate"] == pytest.approx(slope, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    "level, slope, words",
+    [
+        (0.005, -0.05, "favour of theirs; ours is shown to be ahead at the smallest budget, neither at the largest"),
+        (0.24, 0.05, "favour of ours; neither is shown to be ahead at the smallest budget, ours at the largest"),
+        (-0.005, 0.05, "favour of ours; theirs is shown to be ahead at the smallest budget, neither at the largest"),
+    ],
+)
+def test_nobody_is_called_ahead_where_the_interval_of_the_line_covers_zero(
+    level: float, slope: float, words: str
+) -> None:
+    x = np.log2(np.array(TOKENS) / TOKENS[-1])
+    gaps = level + slope * x + np.array([[0.02], [-0.008], [-0.012]])
+    found = judged({"ours": 3 - gaps, "theirs": 3 + 0 * gaps})["trend"]
+    assert found["kind"] == "moves"
+    assert words in found["says"]
+
+
 # Crossings.
 
 
@@ -396,6 +414,25 @@ def test_gaps_are_simultaneous_over_budgets_and_paired_by_seed() -> None:
     for place, gap in enumerate(found["gaps"]):
         expected = seed_interval(theirs[:, place] - ours[:, place], 1 - 0.05 / 6)
         assert [gap["estimate"], gap["low"], gap["high"]] == pytest.approx(list(expected))
+
+
+def test_each_kind_of_interval_is_simultaneous_over_the_contrasts_of_a_study() -> None:
+    rng = np.random.default_rng(7)
+    curves = {
+        name: 3 * (np.array(TOKENS) / 1000) ** -0.2 + 0.01 * rng.normal(size=(4, 6)) for name in (*NAMES, "third")
+    }
+    claims = [CLAIM, {**CLAIM, "arm": "third"}, {**CLAIM, "margin": 1.0}]
+    found = judge_budgets(claims, scores_of(curves), windows_of(), 0.95, [0, 1, 2, 3], {})
+    assert (found["contrasts"], found["level"]) == (2, pytest.approx(0.975))
+    first = found["claims"][0]
+    assert first["gap_level"] == pytest.approx(1 - 0.05 / 12)
+    assert first["predictions"]["level"] == pytest.approx(1 - 0.05 / 6)
+    slope = first["trend"]["slope_per_doubling"]
+    expected = seed_interval(first["trend"]["per_seed"], 0.975)
+    assert [slope["estimate"], slope["low"], slope["high"]] == pytest.approx(list(expected))
+    alone = judged({name: curves[name] for name in NAMES})
+    assert first["multiplier"]["tokens"]["high"] > alone["multiplier"]["tokens"]["high"]
+    assert first["back_test"] == alone["back_test"]
 
 
 def test_identical_arms_have_no_gap_no_trend_and_need_the_same_tokens() -> None:

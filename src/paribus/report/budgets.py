@@ -63,12 +63,13 @@ def _texts(record: StudyRecord, found: Json, judged: Sequence[tuple[Claim, Json]
         yield "Repetitions of claims under other settings are in the tables and, one by one, in the chart of gaps."
     yield f"Back-test: {found['back_test']['says']}"
     yield from _spent(record)
-    levels = sorted({entry["gap_level"] for _, entry in judged})
-    level = f"{100 * found['confidence']:g} %"
-    each = f" ({100 * levels[0]:.4g} % each)" if len(levels) == 1 else ""
+    level, count = f"{100 * found['confidence']:g} %", found["contrasts"]
+    over = (
+        "" if count == 1 else f" together over the {count} contrasts of the study ({100 * found['level']:.4g} % each)"
+    )
     yield (
-        f"Intervals of the gaps of one contrast hold together with {level} over its budgets{each}, those of its three "
-        f"predictions likewise; slopes, crossings, multipliers and back-tests hold with {level} one by one. None belongs to "
+        f"Slopes, crossings and multipliers each hold with {level}{over}; gaps also over the budgets, and predictions "
+        f"over the three of each contrast. Back-tests hold with {level} one by one. None belongs to "
         "the family of the claims' own. Budgets of a seed branch from one trunk, so every line is fitted within a seed, and "
         "intervals come from how seeds differ, and documents too where a claim is about text like the test set; those of "
         "multipliers, of the second model and of back-tests from seeds alone. A multiplier is read, without extrapolation, at "

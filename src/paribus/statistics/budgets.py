@@ -37,9 +37,13 @@ def judge_budgets(
     """What `verdicts.json` has under `budgets`; docs/budgets.md explains it.
 
     `scores` maps the tokens of a budget to scores as `judge.judge` takes them, of runs that ended well; `flops` maps arms to
-    training FLOPs per token; `rule`: by which seeds were added (`stopping`).
+    training FLOPs per token; `rule`: by which seeds were added (`stopping`). Gaps, slopes, crossings, predictions and multipliers
+    are families of their own, each simultaneous over all contrasts (Bonferroni); back-tests hold one by one, since their
+    coverage is what is counted.
     """
-    found = [_of_claim(claim, scores, windows, confidence, seeds, flops) for claim in claims]
+    contrasts = count_contrasts(claims)
+    level = simultaneous_level(confidence, max(1, contrasts))
+    found = [_of_claim(claim, scores, windows, (level, confidence), seeds, flops) for claim in claims]
     tests = [entry["back_test"] for entry in found if entry["back_test"]["held_out"]]
     tested = [claim for claim, entry in zip(claims, found, strict=True) if entry["back_test"]["held_out"]]
     note = ""
@@ -51,6 +55,8 @@ def judge_budgets(
     return {
         "tokens": sorted(scores),
         "confidence": confidence,
+        "contrasts": contrasts,
+        "level": level,
         "claims": found,
         "back_test": coverage(tests, count_contrasts(tested), confidence),
         "note": note,
@@ -61,10 +67,12 @@ def _of_claim(
     claim: Claim,
     scores: Mapping[int, Scores],
     windows: Windows,
-    confidence: float,
+    levels: tuple[float, float],
     declared: Sequence[int],
     flops: Mapping[str, float],
 ) -> dict[str, Any]:
+    """`levels`: of one contrast's interval of a kind, and of a back-test's."""
+    confidence, of_back_test = levels
     tokens = [at for at in sorted(scores) if all(scores[at].get(claim[side]) for side in ("arm", "against"))]
     pairs = {at: [seed for seed in declared if _both(scores[at], claim, seed)] for at in tokens}
     tokens = [at for at in tokens if pairs[at]]
@@ -98,7 +106,7 @@ def _of_claim(
         "trend": _trend(claim, lines, confidence),
         "predictions": _predictions(claim, lines, losses, confidence),
         "multiplier": _multiplier(claim, tokens, losses, confidence, flops),
-        "back_test": back_test(lines, confidence),
+        "back_test": back_test(lines, of_back_test),
         "reason": None,
     }
 
@@ -150,11 +158,12 @@ def _trend(claim: Claim, lines: Lines, confidence: float) -> dict[str, Any]:
         for at in (lines.tokens[0], lines.tokens[-1])
     ]
     found = crossing(lines, confidence, claim["estimand"])
-    kind = _kind(slope, ends[0].estimate, ends[1].estimate, found)
+    first, last = (_side(end) for end in ends)
+    kind = _kind(_side(slope), first, last)
     over_seeds = seed_interval(per_seed, confidence)
     return {
         "kind": kind,
-        "says": _said(kind, claim, ends[1].estimate, slope),
+        "says": _said(kind, claim, slope, first, last),
         "slope_per_doubling": slope._asdict() | {"over_seeds": [over_seeds.low, over_seeds.high]},
         "per_seed": per_seed.tolist(),
         "first": ends[0]._asdict(),
@@ -163,27 +172,39 @@ def _trend(claim: Claim, lines: Lines, confidence: float) -> dict[str, Any]:
     }
 
 
-def _kind(slope: Interval, first: float, last: float, found: Mapping[str, Any]) -> str:
-    """`grows`, `shrinks`, `crosses`, `moves` (whether past zero cannot be told), or `undecided`."""
-    if slope.low is None or slope.high is None or slope.low <= 0 <= slope.high:
+def _side(found: Interval) -> int:
+    """1 where the whole interval lies above 0, -1 below it, else 0: neither arm is shown to be ahead."""
+    if found.low is None or found.high is None:
+        return 0
+    return int(found.low > 0) - int(found.high < 0)
+
+
+def _kind(slope: int, first: int, last: int) -> str:
+    """`grows`, `shrinks`, `crosses`, `moves` or `undecided`, from the sides on which slope and ends of the line are shown to lie.
+
+    No word is stronger than the intervals: `crosses` needs one arm ahead at the smallest budget and the other at the largest,
+    `grows` and `shrinks` the same arm at both. `moves`: who is ahead is not shown at one end, or at neither.
+    """
+    if slope == 0:
         return "undecided"
-    if found["within"]:
-        return "crosses"
-    if first * last < 0:
+    if first * last == 0:
         return "moves"
-    return "grows" if abs(last) > abs(first) else "shrinks"
+    if first != last:
+        return "crosses"
+    return "grows" if last == slope else "shrinks"
 
 
-def _said(kind: str, claim: Claim, last: float, slope: Interval) -> str:
+def _said(kind: str, claim: Claim, slope: Interval, first: int, last: int) -> str:
     if slope.low is None:
         return "One seed, or one document, shows no trend that could be told from chance."
-    ahead = claim["arm"] if last > 0 else claim["against"]
+    ahead = {1: claim["arm"], -1: claim["against"], 0: "neither"}
+    known = f"{ahead[first]} is shown to be ahead at the smallest budget, {ahead[last]} at the largest"
     return {
         "undecided": "Whether the gap changes with the budget cannot be told.",
-        "grows": f"The gap grows with the budget, in favour of {ahead}.",
-        "shrinks": f"The gap shrinks with the budget; {ahead} is still ahead at the largest.",
-        "crosses": f"The gap crosses zero: {ahead} is behind at small budgets and ahead at large ones.",
-        "moves": f"The gap moves in favour of {ahead}; whether it has crossed zero cannot be told.",
+        "grows": f"The gap grows with the budget, in favour of {ahead[last]}.",
+        "shrinks": f"The gap shrinks with the budget; {ahead[last]} is still ahead at the largest.",
+        "crosses": f"The gap crosses zero: {ahead[last]} is behind at small budgets and ahead at large ones.",
+        "moves": f"The gap moves in favour of {ahead[_side(slope)]}; {known}.",
     }[kind]
 
 
