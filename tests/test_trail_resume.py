@@ -13,7 +13,7 @@ from paribus.engines.job import Job
 from paribus.engines.sessions import read_sessions
 from paribus.engines.trial import TrialRun
 from paribus.errors import UserError
-from paribus.files import read_json
+from paribus.files import alone_in, read_json
 from paribus.study.audit import common_names
 from paribus.study.plan import Plan
 from paribus.study.spec import Study
@@ -147,3 +147,11 @@ def test_each_session_of_a_trial_that_was_stopped_is_kept(study: Study, finished
     assert first["ended"] <= second["started"] < second["ended"]
     for name in ("test_losses.safetensors", "curve.jsonl"):
         assert (job.folder / name).read_bytes() == (before / name).read_bytes()
+
+
+def test_two_runs_in_one_directory_are_refused_and_the_first_is_left_alone(study: Study, copy: Path) -> None:
+    before = contents(copy)
+    with alone_in(copy), pytest.raises(UserError, match="another run is writing there: wait for it to end, or choose"):
+        paribus.run_study(study, copy, workers=1)
+    assert contents(copy) == before
+    paribus.run_study(study, copy, workers=1)

@@ -101,6 +101,19 @@ def run_study(
     """
     out = Path(out)
     check_directory(out, build_plan(study))
+    with files.alone_in(out):
+        return _run_in(out, study, workers, listen, progress, command)
+
+
+def _run_in(
+    out: Path,
+    study: spec.Study,
+    workers: int | None,
+    listen: Callable[[Event], None],
+    progress: Progress | None,
+    command: str | None,
+) -> Outcome:
+    """As `run_study`, in a directory that is ours alone."""
     check_stopping(out, study)
     planned, trained = looks(study), _trained_seeds(out)
     for look in planned[max(0, bisect_right(planned, trained) - 1) :]:

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written under a temporary name, flushed, then renamed."""
 
+import fcntl
 import json
 import os
 import tempfile
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from paribus.errors import UserError
 
 
 @contextmanager
@@ -33,6 +36,26 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep every other run out of `directory`. The lock ends with the process, however that ends, and leaves no file.
+
+    Raises UserError where another run is in it. A file system without locks keeps nobody out.
+    """
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            mend = "wait for it to end, or choose another --out"
+            raise UserError(f"--out {directory}: another run is writing there: {mend}") from error
+        except OSError:  # no locks there, as on some network file systems
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
