@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import paribus
+from paribus.data.store import prepare
 from paribus.errors import StudyError
+from paribus.study.audit import audit, complaints
 from paribus.study.plan import Plan, build_plan
 from paribus.study.reading import load_study
 from paribus.study.recipe import TUNABLE, Training
@@ -29,6 +32,9 @@ TABLES: dict[str, Any] = {
     "arm": {"gpt": {}, "unilm": {"model": {"input_attention": "bidirectional"}}},
     "claim": [{"says": "no gain", "arm": "unilm", "against": "gpt", "expect": "not_better", "margin": 0.1}],
 }
+
+
+BEST = {"gpt": 0.002, "unilm": 0.003}
 
 
 def study_of(training: Mapping[str, Any] | None = None, **more: Any) -> Study:
@@ -202,6 +208,50 @@ def test_what_diverges_is_infinitely_bad() -> None:
     assert hopeless.choices["gpt"].score is None
     assert hopeless.choices["gpt"].values == {RATE: 0.002}
     assert not hopeless.groups[0].widened
+
+
+def test_a_value_at_which_one_of_two_seeds_diverged_is_not_chosen_however_good_the_other_is() -> None:
+    plan = build_plan(study_of())
+    assert plan.tuning is not None
+
+    def scores(stage: Plan) -> Scores:
+        assert stage.tuning is not None
+        names = ("bits_per_byte", "nats_per_token")
+        found = {
+            trial.id: None if trial.values[RATE] == 0.004 and trial.seed == stage.tuning.seeds[0] else trial
+            for trial in stage.tuning.trials
+        }
+        loss = {0.001: 3.0, 0.002: 2.0, 0.004: 1.0}
+        return {
+            name: trial and dict.fromkeys(names, loss.get(trial.values[RATE], 9.0)) for name, trial in found.items()
+        }
+
+    assert {choice.values[RATE] for choice in tune(plan, scores).choices.values()} == {0.002}
+
+
+def test_values_are_chosen_at_the_full_budget_alone() -> None:
+    plan = build_plan(study_of(training={"budgets": 2, "warmup": 0.0}))
+    assert plan.tuning is not None
+    stage = tuning_plan(plan, plan.tuning)
+    assert {arm.config.training.budgets for arm in stage.arms} == {None}
+    assert {arm.config.training.budgets for arm in tuned_plan(plan, measured(plan, bowl(BEST))).arms} == {2}
+
+
+@pytest.mark.parametrize("batch, held, passes", [([3, 5, 8], "seen_tokens", False), ([4, 8, 16], "seen_tokens", True)])
+def test_a_hold_that_different_best_batches_would_break_fails_before_anything_is_trained(
+    tmp_path: Path, batch: list[int], held: str, passes: bool
+) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.txt").write_text(f"document {number} says " + "one thing and another " * 60)
+    data = {"corpus": str(tmp_path), "tokenizer": "bytes", "window": 32}
+    training = {"tokens": 4096, "batch": batch, "learning_rate": 1e-3}
+    plan = build_plan(study_of(training, data=data, hold=[held], objective={"name": "mlm"}))
+    found = audit(plan, prepare(plan.data))
+    assert found["passed"] == passes
+    if not passes:
+        assert (
+            "training.batch is tuned, and arms that choose different ones of 3, 5, 8 may have" in complaints(found)[0]
+        )
 
 
 def test_where_more_is_better_the_largest_is_chosen_and_ties_go_to_the_middle() -> None:

@@ -352,6 +352,42 @@ def test_trials_of_which_a_branch_is_half_gone_are_trained_again(study: Study, f
         assert bits(copy / "trials" / trial) == bits(finished / "trials" / trial)
 
 
+def test_the_ledger_charges_every_branch_also_of_trials_that_were_set_aside(
+    study: Study, finished: Path, tmp_path: Path
+) -> None:
+    def spent(trial: Path) -> tuple[int, float]:
+        """Tokens and seconds from the steps themselves."""
+        trunk, tokens, seconds = metrics(trial), 0, 0.0
+        for rows, before in ((trunk, 0), *((own, trunk[own[0]["step"] - 2]["tokens"]) for own in branches(trial))):
+            tokens += rows[-1]["tokens"] - before
+            seconds += sum(row["seconds"] for row in rows)
+        return tokens, seconds
+
+    def metrics(folder: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    def branches(trial: Path) -> list[list[dict[str, Any]]]:
+        return [metrics(folder) for folder in sorted(trial.glob("branches/*"))]
+
+    trials = sorted((finished / "trials").iterdir())
+    whole, audit = read_json(finished / "ledger.json")["total"], read_json(finished / "audit.json")["arms"]
+    assert whole["tokens"] == sum(spent(trial)[0] for trial in trials)
+    counts = [seed for arm in audit.values() for seed in arm["seeds"].values()]
+    assert whole["train_flops"] == sum(seed["train_flops"] + seed["branch_flops"] for seed in counts)
+    copy = Path(shutil.copytree(finished, tmp_path / "study"))
+    gone = copy / "trials" / trials[0].name
+    tokens, seconds = spent(gone)
+    (gone / "test_losses.safetensors").unlink()
+    paribus.run_study(study, copy, workers=1)
+    (entry,) = read_json(copy / "ledger.json")["set_aside"]
+    assert entry["tokens"] == tokens
+    assert entry["training_seconds"] == pytest.approx(seconds)
+    again = read_json(copy / "ledger.json")["total"]
+    assert again["clipped_share"] == pytest.approx(
+        sum(row["gradient_norm"] > 1 for trial in [*trials, trials[0]] for row in metrics(trial)) / again["steps"]
+    )
+
+
 def test_the_report_has_a_part_about_budgets_and_its_numbers_come_from_the_files(finished: Path) -> None:
     record, verdicts = read_study(finished), read_json(finished / "verdicts.json")["budgets"]
     part = budgets.part(record)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from paribus import files
+from paribus.engines.branches import FOLDER as BRANCHES
 from paribus.engines.trial_state import ASIDE
 from paribus.study.audit import counted
 from paribus.study.plan import Plan
 from paribus.study.trials import Trial, TuningTrial
+from paribus.study.tuning import arm_of
 
 NAME = "ledger.json"
 PURPOSES = ("tuning", "verdicts", "common_values", "repeats", "set_aside")
@@ -22,6 +24,8 @@ PURPOSES = ("tuning", "verdicts", "common_values", "repeats", "set_aside")
 values; verdicts of repetitions and matchings; and nothing any more."""
 
 Json = dict[str, Any]
+_READ = {"step": int, "tokens": int, "gradient_norm": float, "seconds": float}
+"""What is read of a line of `metrics.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -146,20 +150,29 @@ def _branches(count: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[C
 
 
 def _set_aside(out: Path, plan: Plan, audited: Mapping[str, Any]) -> Iterator[Json]:
-    """Of each trial that was set aside, what can still be read: its arm, steps, tokens, and seconds of its steps."""
+    """Of each trial that was set aside, what can still be read: its arm, steps, tokens, and seconds of its steps.
+
+    Branches are in it with their own tokens and seconds, each token charged as one of the whole run.
+    """
     planned = {trial.id: trial for trial in plan.all_trials}
     for folder in sorted((out / ASIDE).glob("*")):
         name = folder.name.rpartition("-")[0]
         trial, rows = planned.get(name), list(_rows(folder / "metrics.jsonl"))
+        branches = [list(_rows(path)) for path in sorted(folder.glob(f"{BRANCHES}/*/metrics.jsonl"))]
         tokens = int(rows[-1]["tokens"]) if rows else 0
+        # A row has the tokens seen since the start of the run: a branch's own begin after those of the step that it leaves.
+        seen = {row["step"]: row["tokens"] for row in rows}
+        tokens += sum(own[-1]["tokens"] - seen.get(own[0]["step"] - 1, 0) for own in branches if own)
         count = counted(audited, trial) if trial else None
+        clip = arm_of(plan, trial).config.training.clip if trial else float("inf")
         yield {
             "folder": folder.name,
             "arm": _arm(plan, trial) if trial else name,
             "steps": len(rows),
+            "clipped_steps": sum(row["gradient_norm"] > clip for row in rows),
             "tokens": tokens,
             "train_flops": count and round(count["train_flops"] * tokens / count["seen_tokens"]),
-            "training_seconds": sum(float(row["seconds"]) for row in rows),
+            "training_seconds": sum(row["seconds"] for own in (rows, *branches) for row in own),
         }
 
 
@@ -168,7 +181,7 @@ def _rows(path: Path) -> Iterator[Json]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
-            yield {"tokens": int(row["tokens"]), "seconds": float(row["seconds"])}
+            yield {name: kind(row[name]) for name, kind in _READ.items()}
         except (ValueError, KeyError, TypeError):
             return
 
@@ -177,6 +190,7 @@ def _cost_aside(entry: Mapping[str, Any]) -> Cost:
     return Cost(
         trials=1,
         steps=entry["steps"],
+        clipped=entry["clipped_steps"],
         tokens=entry["tokens"],
         train_flops=entry["train_flops"] or 0,
         training_seconds=entry["training_seconds"],

@@ -23,7 +23,7 @@ from paribus.study.plan import Arm, Plan, PlannedClaim
 from paribus.study.problems import shown
 from paribus.study.quantities import Quantities
 from paribus.study.trials import Trial, TuningTrial
-from paribus.study.tuning import tuning_arm
+from paribus.study.tuning import tuning_arm, with_values
 from paribus.study.workload import Workload
 
 # Fields that decide which batches are read: where a claim declares one of them, its arms may read other batches.
@@ -230,7 +230,7 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
         "same_start": len(starts) == 1,
         "same_data": orders[0] == orders[1],
     }
-    faults = list(_faults(contrast))
+    faults = [*_faults(contrast), *_broken_by_tuning(plan, claim, counter)]
     return {**contrast, "faults": faults, "passed": not faults}
 
 
@@ -258,6 +258,35 @@ def _faults(claim: Mapping[str, Any]) -> Iterator[str]:
         field in _BATCH_FIELDS or field.startswith("objective.") for field in [*claim["varies"], *claim["tuned"]]
     ):
         yield f"{where}: {pair} do not read the same batches in the same order"
+
+
+def _broken_by_tuning(plan: Plan, claim: PlannedClaim, counter: _Counter) -> Iterator[str]:
+    """Before values are chosen: where the arms would break a `hold` if each chose another batch of the grid as written.
+
+    Steps are whole, so batches that do not divide the tokens read a little more or less of them.
+    """
+    tuned = plan.tuning
+    if tuned is None or tuned.choices or "training.batch" not in tuned.fields:
+        return
+    batches = tuned.group_of(claim.arm).grid["training.batch"]
+    counts = [
+        counter.of_seed(with_values(plan.arm(name).config, {"training.batch": batch}), plan.seeds[0], set())
+        for name in (claim.arm, claim.against)
+        for batch in batches
+    ]
+    ours, theirs = counts[: len(batches)], counts[len(batches) :]
+    for hold in read_holds(claim.hold):
+        if hold.quantity not in ours[0]:
+            continue
+        pairs = [(one[hold.quantity], other[hold.quantity]) for one in ours for other in theirs]
+        worst = max(pairs, key=lambda pair: distance(*pair))
+        if not hold.allows(*worst):
+            entry = f"{hold.quantity}: {math.floor(distance(*worst) * 100) + 1}%"
+            yield (
+                f"claim {shown(claim.says, 50)}: training.batch is tuned, and arms that choose different ones of "
+                f"{', '.join(map(str, batches))} may have {hold.quantity} of {worst[0]:,} and {worst[1]:,}; give batches and "
+                f"training.tokens that make whole steps, or allow {shown(entry)}"
+            )
 
 
 def _held(hold: Hold, arm: Mapping[str, Any], against: Mapping[str, Any], together: Sequence[int]) -> dict[str, Any]:
