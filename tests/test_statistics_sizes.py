@@ -290,7 +290,8 @@ def test_between_neighbours_lies_the_straight_line_of_numpy_and_beyond_the_ends_
         ([0.2, 0.3], (0.1, 0.05, 0.15), "the gap grows by 0.100 [0.050, 0.150]"),
         ([-0.2, -0.3], (-0.1, -0.15, -0.05), "the gap grows by 0.100 [0.050, 0.150]"),
         ([-0.3, -0.2], (0.1, 0.05, 0.15), "the gap shrinks by 0.100 [0.050, 0.150]"),
-        ([-0.1, 0.1], (0.2, 0.1, 0.3), "the improvement rises by +0.200 [+0.100, +0.300]"),
+        ([-0.1, 0.1], (0.2, 0.1, 0.3), "the improvement rises by 0.200 [0.100, 0.300]"),
+        ([0.3, 0.02], (-0.1, -0.15, -0.05), "the improvement falls by 0.100 [0.050, 0.150]"),
         ([0.3, 0.2], (-0.1, -0.25, 0.05), "no trend is shown"),
         ([0.3, 0.2], (-0.1, None, None), "no trend is shown"),
     ],
@@ -299,7 +300,8 @@ def test_a_trend_in_words_is_no_stronger_than_its_interval(gaps: list[float], sl
     trend = {
         "metric": "bits_per_byte",
         "slope": dict(zip(("estimate", "low", "high"), slope, strict=True)),
-        "gaps": [{"estimate": gap} for gap in gaps],
+        "gaps": [{"estimate": gap, "low": gap - 0.05, "high": gap + 0.05} for gap in gaps],
     }
     assert change(trend).startswith(words)
+    assert ("changes its sign" in change(trend)) == (gaps == [-0.1, 0.1])
     assert change(trend).partition(", and")[0].endswith("bits per byte for each doubling of the parameters")

@@ -73,15 +73,19 @@ def change(trend: Json) -> str:
     low, high = slope["low"], slope["high"]
     if low is None or low <= 0 <= high:
         return f"no trend is shown; the improvement changes by {told(slope, places)} {per}"
-    gaps = [gap["estimate"] for gap in trend["gaps"] if gap["estimate"] is not None]
-    sign = 1 if all(gap > 0 for gap in gaps) else -1 if all(gap < 0 for gap in gaps) else 0
-    rises = slope["estimate"] > 0
-    if sign == 0:
-        return f"the improvement {'rises' if rises else 'falls'} by {told(slope, places)} {per}, and changes its sign"
-    grows = rises == (sign > 0)
+    rises, sides = slope["estimate"] > 0, {_side(gap) for gap in trend["gaps"]}
     ends = (low, high) if rises else (-high, -low)
     size = f"{fixed(abs(slope['estimate']), places)} [{fixed(ends[0], places)}, {fixed(ends[1], places)}]"
-    return f"the gap {'grows' if grows else 'shrinks'} by {size} {per}"
+    if sides not in ({1}, {-1}):
+        # A gap grows or shrinks where one arm is shown to be ahead at every size: no word is stronger than the intervals.
+        turns = ", and changes its sign" if sides >= {1, -1} else ""
+        return f"the improvement {'rises' if rises else 'falls'} by {size} {per}{turns}"
+    return f"the gap {'grows' if rises == (sides == {1}) else 'shrinks'} by {size} {per}"
+
+
+def _side(gap: Json) -> int:
+    """1 where the whole interval of a gap lies above 0, -1 below it, else 0."""
+    return 0 if gap["low"] is None else int(gap["low"] > 0) - int(gap["high"] < 0)
 
 
 def _range(found: Json) -> str:
