@@ -155,3 +155,23 @@ def test_two_runs_in_one_directory_are_refused_and_the_first_is_left_alone(study
         paribus.run_study(study, copy, workers=1)
     assert contents(copy) == before
     paribus.run_study(study, copy, workers=1)
+
+
+def test_a_claim_that_is_changed_after_its_verdict_says_so_until_it_is_as_it_was(study: Study, copy: Path) -> None:
+    def claiming(margin: float, words: str = "no gain") -> Study:
+        [claim] = study.model_dump(mode="json")["claim"]
+        changed = study.model_dump(mode="json") | {"claim": [{**claim, "margin": margin, "says": words}]}
+        return paribus.study_from(changed)
+
+    first = (copy / "verdicts.json").read_bytes()
+    for _ in range(2):  # once more does not make it any older
+        outcome = paribus.run_study(claiming(0.9), copy, workers=1)
+        assert "after verdicts had been computed here" in outcome.claims[0]["note"]
+        assert [claim["margin"] for claim in outcome.verdicts["amended"]["dropped"]] == [0.5]
+        assert [claim["margin"] for claim in outcome.verdicts["amended"]["added"]] == [0.9]
+        assert verify(copy, seed=0, steps=0).verified
+    mended = paribus.run_study(claiming(0.5, "brings nothing"), copy, workers=1)
+    assert "amended" not in mended.verdicts
+    assert mended.claims[0]["says"] == "brings nothing"
+    paribus.run_study(study, copy, workers=1)
+    assert (copy / "verdicts.json").read_bytes() == first

@@ -23,6 +23,7 @@ from paribus.report.build import build_report
 from paribus.report.visibility import own_squares
 from paribus.statistics.budgets import judge_budgets
 from paribus.statistics.crossings import asked, crossing_effects
+from paribus.statistics.declared import amended
 from paribus.statistics.judge import judge
 from paribus.statistics.matchings import combined, still_open
 from paribus.statistics.sequential import Stopping
@@ -221,7 +222,7 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
     """The verdicts that follow from the test losses in the directory; `found` maps trials to their `result.json`.
 
     The rule for adding seeds is that of `study.json`. Under a fixed number of seeds the numbers at which verdicts were
-    computed before (`verdicts.json`) stay on record.
+    computed before (`verdicts.json`) stay on record, and so does what the study claimed then.
     """
     scores: dict[str, dict[int, Any]] = {arm.name: {} for arm in plan.arms}
     for trial in plan.trials:
@@ -253,8 +254,10 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
     if at := budget_losses(out, plan, found):
         costs = {name: arm["train_flops"] / arm["seen_tokens"] for name, arm in _audited_arms(out).items()}
         verdicts["budgets"] = judge_budgets(claims, at, windows, confidence, plan.seeds, costs, stopping.rule)
-    matchings = combined(claims, verdicts["claims"])
-    return {**verdicts, "matchings": matchings} if matchings else verdicts
+    if matchings := combined(claims, verdicts["claims"]):
+        verdicts["matchings"] = matchings
+    before = out / "verdicts.json"
+    return amended(files.read_json(before) if before.exists() else None, verdicts)
 
 
 def _audited_arms(out: Path) -> dict[str, Any]:
