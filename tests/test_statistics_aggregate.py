@@ -66,6 +66,18 @@ def test_a_tie_is_half_an_improvement_and_never_narrows_the_interval():
     assert (tied.estimate, tied.low, tied.high) == (0.5, lost.low, won.high)
 
 
+@pytest.mark.parametrize(("tasks", "freedom"), [([[1, 2, 4], [3, 3, 3]], 2), ([[1, 2, 4], [11, 12, 14]], 4)])
+def test_tasks_count_for_degrees_of_freedom_as_far_as_they_vary(tasks, freedom):
+    scores = np.array(tasks, dtype=float)
+
+    def average(values):
+        return values.mean(axis=-1)
+
+    found = stratified_interval(scores, 0.95, average)
+    error = standard_error(scores, average) * np.sqrt(3 / 2)
+    assert found.high - found.estimate == pytest.approx(stats.t.ppf(0.975, freedom) * error)
+
+
 @pytest.mark.parametrize(
     ("seeds", "means", "spreads"),
     [
