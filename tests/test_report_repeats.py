@@ -39,6 +39,14 @@ def test_where_the_knob_changes_the_answer_it_is_undecided_and_said_why(director
         assert "equal parameters, over all knobs" in text
 
 
+def test_a_knob_that_leaves_it_open_does_not_contradict_one_that_decides(directory: Path) -> None:
+    with_matchings(directory, {"parameters": dict(zip(KNOBS, ("supported", "undecided"), strict=False))})
+    record = read_study(directory)
+    said = repeats.matched_sentence(record, record.claims[0])
+    assert "because not every knob decides it" in said
+    assert "changes the answer" not in build_report(directory, "md").read_text(encoding="utf-8")
+
+
 def test_what_agrees_over_all_knobs_is_told_once(directory: Path) -> None:
     with_matchings(directory, {"parameters": dict.fromkeys(KNOBS, "refuted"), "kv_bytes": {"layers": "refuted"}})
     edit(directory / "verdicts.json", lambda found: found["claims"][0].update(verdict="refuted"))
@@ -134,7 +142,7 @@ def test_a_verdict_that_another_size_changes_is_never_told_of_all_sizes(director
 def test_a_study_of_several_sizes_does_not_say_that_one_size_allows_nothing(directory: Path) -> None:
     assert "One size allows no statement" in scope.scope_note(read_study(directory))
     edit(directory / "study.json", lambda study: study["sizes"].update(values=[1_000_000, 3_000_000]))
-    assert "Nothing is said beyond the largest size" in scope.scope_note(read_study(directory))
+    assert "No verdict reaches beyond the largest" in scope.scope_note(read_study(directory))
 
 
 @pytest.mark.parametrize(

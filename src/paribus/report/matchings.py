@@ -65,13 +65,13 @@ def _verdicts(record: StudyRecord, pair: repeats.Contrast, written: Claim) -> Ta
     for entry in repeats.over_knobs(record, written):
         if len(entry["verdicts"]) > 1:
             differ = len(set(entry["verdicts"].values())) > 1
-            why = "the knob changes the answer" if differ else "by every knob"
+            why = repeats.why_open(entry) if differ else "by every knob"
             words = repeats.words_of(record, str(entry["matching"]))
             over = (Cell(f"equal {words}, over all knobs"), Cell(MISSING), number(MISSING), number(MISSING))
             rows.append((*over, Cell(f"{entry['verdict']}, {why}", _KINDS[entry["verdict"]])))
     columns = ("Arms", "Turned for it", "Improvement", "Interval", "Verdict")
     several = any(len(entry["verdicts"]) > 1 for entry in repeats.over_knobs(record, written))
-    note = "It holds under a matching only if it does by every knob; where the knob changes the answer it is undecided."
+    note = "It holds under a matching only if it does by every knob; else it is undecided."
     return Table(
         f"“{pair.claim.says.rstrip('.')}”, with arms made equal{f', at size {written.size}' if written.size else ''}",
         columns,

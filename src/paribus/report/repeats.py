@@ -150,12 +150,18 @@ def over_knobs(record: StudyRecord, claim: Claim) -> list[Json]:
     ]
 
 
+def why_open(entry: Json) -> str:
+    """Why knobs that give several verdicts leave a matching undecided; one that only leaves it open contradicts none."""
+    opposite = {"supported", "refuted"} <= set(entry["verdicts"].values())
+    return "the knob changes the answer" if opposite else "not every knob decides it"
+
+
 def over_text(entry: Json) -> str:
     """`undecided, because the knob changes the answer (supported by feed_forward, refuted by width)`, or the verdict."""
     verdicts: dict[str, str] = entry.get("verdicts") or {}
     if len(set(verdicts.values())) > 1:
         each = listed(f"{verdict} by {knob}" for knob, verdict in verdicts.items())
-        return f"{entry['verdict']}, because the knob changes the answer ({each})"
+        return f"{entry['verdict']}, because {why_open(entry)} ({each})"
     return str(entry["verdict"])
 
 

@@ -27,7 +27,7 @@ def scope_note(record: StudyRecord) -> str:
     sizes = record.study.get("sizes") or {}
     if values := sizes.get("values"):
         reach = f"From {size_label(values[0])} to {size_label(values[-1])} parameters of the reference arm"
-        return f"{reach}, at these budgets: this corpus, these tokens and this recipe. Nothing is said beyond the largest size."
+        return f"{reach}, at these budgets: this corpus, these tokens and this recipe. No verdict reaches beyond the largest."
     return "At this budget: this corpus, this size, these tokens and this recipe. One size allows no statement about scale."
 
 

@@ -151,10 +151,13 @@ def _limits(found: Json, rates: str) -> str:
         if "bends" not in families
         else ""
     )
+    beyond = "Nothing is shown outside the range of sizes"
+    if "predictions" in families:
+        beyond = "But for predictions, which depend on the model, nothing is shown outside the range of sizes"
     return (
         f"Each of these families of intervals holds together with {level}, apart from the claims': {counts}. Frontiers are "
         "straight lines between neighbouring sizes, in the logarithm of the cost; nothing is drawn on beyond their ends. "
-        f"Multipliers are over seeds, on this test set. {rates}{few} Nothing is shown outside the range of sizes, or for "
+        f"Multipliers are over seeds, on this test set. {rates}{few} {beyond}, or for "
         "other data, tokens and recipes."
     )
 
