@@ -1,5 +1,6 @@
 """Fields that are lists: what may be written, which values are chosen, and what is judged. Scores here are plain functions."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -237,15 +238,37 @@ def test_values_are_chosen_at_the_full_budget_alone() -> None:
     assert {arm.config.training.budgets for arm in tuned_plan(plan, measured(plan, bowl(BEST))).arms} == {2}
 
 
+def written(folder: Path) -> dict[str, Any]:
+    """A corpus of a dozen small documents, as `[data]`."""
+    for number in range(12):
+        (folder / f"{number}.txt").write_text(f"document {number} says " + "one thing and another " * 60)
+    return {"corpus": str(folder), "tokenizer": "bytes", "window": 32}
+
+
+def test_what_was_tuned_is_neither_varied_nor_undeclared_and_all_else_still_is(tmp_path: Path) -> None:
+    data = written(tmp_path)
+    plan = build_plan(study_of(data=data))
+    final = tuned_plan(plan, measured(plan, bowl(BEST)))
+    found = audit(final, prepare(plan.data))
+    first, *common = found["claims"]
+    assert (first["tuned"], first["varies"], first["undeclared"]) == ([RATE], ["model.input_attention"], [])
+    assert all(claim["tuned"] == [] for claim in common)
+    assert found["passed"]
+    other = {"gpt": {}, "unilm": {"model": {"input_attention": "bidirectional", "norm": "layernorm"}}}
+    plan = build_plan(study_of(data=data, arm=other, vary=["model.input_attention", "model.norm"]))
+    claims = [claim.model_copy(update={"vary": ["model.input_attention"]}) for claim in plan.claims]
+    plan = dataclasses.replace(plan, claims=claims)
+    found = audit(tuned_plan(plan, measured(plan, bowl(BEST))), prepare(plan.data))
+    assert found["claims"][0]["undeclared"] == ["model.norm"]
+    assert not found["passed"]
+
+
 @pytest.mark.parametrize("batch, held, passes", [([3, 5, 8], "seen_tokens", False), ([4, 8, 16], "seen_tokens", True)])
 def test_a_hold_that_different_best_batches_would_break_fails_before_anything_is_trained(
     tmp_path: Path, batch: list[int], held: str, passes: bool
 ) -> None:
-    for number in range(12):
-        (tmp_path / f"{number}.txt").write_text(f"document {number} says " + "one thing and another " * 60)
-    data = {"corpus": str(tmp_path), "tokenizer": "bytes", "window": 32}
     training = {"tokens": 4096, "batch": batch, "learning_rate": 1e-3}
-    plan = build_plan(study_of(training, data=data, hold=[held], objective={"name": "mlm"}))
+    plan = build_plan(study_of(training, data=written(tmp_path), hold=[held], objective={"name": "mlm"}))
     found = audit(plan, prepare(plan.data))
     assert found["passed"] == passes
     if not passes:
