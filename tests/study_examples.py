@@ -24,6 +24,24 @@ margin = 0.01
 
 # What is written instead of or after the good study, the key that must be named, and words that must be there.
 MISTAKES = {
+    "one matching twice": (
+        (
+            "question",
+            'match = ["parameters", { quantity = "parameters", knob = ["layers", "feed_forward"] }]\nquestion',
+        ),
+        "match",
+        "parameters by feed_forward is there twice; leave one out",
+    ),
+    "two quantities of which one is missing": (
+        ("question", 'match = [{ quantities = ["parameters"] }]\nquestion'),
+        "match.0.quantities",
+        "should have 2 entries",
+    ),
+    "a word for a truth value": (
+        ("question", 'common_values = "often"\nquestion'),
+        "common_values",
+        "should be true or false",
+    ),
     "unknown key in a section": ("[model]\nwidht = 64", "model.widht = 64", "did you mean model.width?"),
     "unknown section": ("[modle]\nwidth = 64", "modle", "did you mean model?"),
     "field at the top instead of its section": (("question", "width = 64\nquestion"), "width = 64", "model.width"),

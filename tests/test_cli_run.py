@@ -1,5 +1,6 @@
 """The command line runs and reports: one line for a mistake, the report's path last."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,16 @@ def test_a_new_study_runs_as_it_stands_and_prints_its_report_last(corpus: Path, 
         assert Path(written.stdout.strip()).stat().st_size > 500
     widest = max(len(line) for line in done.stdout.splitlines())
     assert widest <= 80
+
+
+def test_a_run_that_is_interrupted_says_that_it_goes_on_from_there(corpus: Path, tmp_path: Path) -> None:
+    sets = [part for one in [*SMALL, "seeds=40", f"data.corpus={corpus}"] for part in ("--set", one)]
+    command = [sys.executable, "-m", "paribus.cli.main", "run", "decoder-only", *sets]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as run:
+        assert run.stderr is not None
+        first = run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        told = run.stderr.read()
+    assert "trials" in first
+    assert told.splitlines()[-1] == "paribus: stopped; the same command goes on from there"
+    assert run.returncode == 130

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import paribus
 from paribus.cli.main import run_command
 from paribus.files import read_json
+from paribus.trail.checks import same
 from paribus.trail.verification import Verification, verify
 from trail_study import contents, edit, edit_line, hash_again, study_of
 
@@ -169,6 +170,7 @@ FORGED: dict[str, tuple[Change, str]] = {
     "the windows a trial saw": (in_json(f"{TRIAL}/result.json", put("hashes.test_windows", "0" * 32)), "test windows"),
     "the table of windows": (in_arrays("test_windows.safetensors", "document"), "test windows"),
     "the audit": (in_json("audit.json", add("arms.gpt.train_flops", 1)), "audit"),
+    "a count of the ledger": (in_json("ledger.json", add("total.train_flops", 1)), "ledger"),
     "the page": (in_page, "report"),
 }
 
@@ -183,6 +185,11 @@ def test_a_forgery_is_found_though_all_hashes_were_written_anew(copy: Path, chan
     assert outcomes(found)[where] == "fails", found.faults
     assert outcomes(found)["files"] == "holds"
     assert all("\n" not in fault for fault in found.faults)
+
+
+def test_counts_are_compared_exactly_however_large() -> None:
+    assert not same(10**12 + 1, 10**12, close=1e-9)
+    assert same(1e12 + 1, 1e12, close=1e-9)
 
 
 def test_a_forged_loss_is_found_by_training_again(copy: Path) -> None:

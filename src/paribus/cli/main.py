@@ -354,11 +354,18 @@ def schema() -> None:
     print(json.dumps(study_schema(), indent=2, ensure_ascii=False))
 
 
+_INTERRUPTED = 130
+
+
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     try:
-        status = app(args=None if arguments is None else list(arguments), prog_name="paribus", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        status = app(args=given, prog_name="paribus", standalone_mode=False)
         sys.stdout.flush()
+        if status == _INTERRUPTED:  # what typer makes of Ctrl-C
+            goes_on = "; the same command goes on from there" if given[:1] == ["run"] else ""
+            return _complain(f"stopped{goes_on}", _INTERRUPTED)
         return status if isinstance(status, int) else 0
     except UserError as error:
         return _complain(str(error), 1 if isinstance(error, AuditError) else 2)
@@ -366,7 +373,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
         return _complain(f"{said.rstrip('.').replace('Value error, ', '')}; see paribus --help", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("stopped", 130)
+        return _complain("stopped", _INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

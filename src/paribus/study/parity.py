@@ -83,3 +83,15 @@ def _by_name(value: Any) -> Any:
 
 AskedMatching = Annotated[Matching, BeforeValidator(_by_name, json_schema_input_type=Matched | Matching)]
 """A matching, or the name of its quantity."""
+
+
+def each_once(matchings: list[Matching]) -> list[Matching]:
+    """See that no matching is asked for twice: the same verdicts again would only widen all intervals."""
+    seen = set()
+    for one in matchings:
+        for way in one.ways:
+            what = (frozenset(one.matched), frozenset(way), one.reference)
+            if what in seen:
+                raise ValueError(f"{' and '.join(one.matched)} by {' and '.join(way)} is there twice; leave one out")
+            seen.add(what)
+    return matchings

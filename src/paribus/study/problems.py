@@ -28,7 +28,8 @@ _EXPECTED = {
     "string_type": "should be text in quotes",
     "string_too_short": "should not be empty",
     "list_type": "should be a list in brackets",
-    "too_short": "should not be empty",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
 }
 # Where the type alone says too little.
 _EXPECTED_AT = {
@@ -131,6 +132,9 @@ def _problem(kind: str, loc: Path, message: str, context: Mapping[str, Any], tab
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return Problem(path, f"should be {words} {context[key]:g}", value)
+    if kind == "too_short":
+        least = context["min_length"]
+        return Problem(path, "should not be empty" if least == 1 else f"should have {least} entries", value)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         table = f"[[{keys[0]}]]" if keys[0] in ("claim", "effect") else f"[{dotted(path)}]"
         return Problem(path, f"should be a table: write {table} and its fields below", value)

@@ -7,12 +7,12 @@ Nothing here computes; `plan` resolves arms, `audit` compares them.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
 from paribus.study.architecture import Model
 from paribus.study.measuring import Evaluation
 from paribus.study.objective import SHORTEST, Objective
-from paribus.study.parity import AskedMatching
+from paribus.study.parity import AskedMatching, each_once
 from paribus.study.recipe import AskedTraining, Training
 from paribus.study.scale import AskedSizes, Sizes
 from paribus.study.section import Section, Text
@@ -185,7 +185,7 @@ class Study(Section):
     hold: list[str] = ["seen_tokens", "loss_tokens"]
     """Quantities that the two arms of a claim must share: parameters, total_parameters, train_flops, seen_tokens,
     loss_tokens, and serve_flops and kv_bytes of the workload; `"train_flops: 5%"` allows a tolerance."""
-    match: list[AskedMatching] = []
+    match: Annotated[list[AskedMatching], AfterValidator(each_once)] = []
     """Matchings, such as `["parameters", "train_flops"]`: under each the claims are trained and judged again, with arms solved to
     be equal in that. A table says more, such as `{quantity = "parameters", knob = "layers"}`."""
     sizes: AskedSizes = Sizes()

@@ -55,9 +55,9 @@ def differences(there: Any, here: Any, where: str = "", close: float = 0.0) -> I
 
 
 def same(there: Any, here: Any, close: float) -> bool:
-    """Whether two plain values are equal, numbers up to a relative difference of `close`."""
+    """Whether two plain values are equal, numbers that are not counts up to a relative difference of `close`."""
     numbers = [type(value) in (int, float) for value in (there, here)]
-    if all(numbers) and close:
+    if all(numbers) and close and not type(there) is type(here) is int:
         return math.isclose(there, here, rel_tol=close, abs_tol=close * 1e-3)
     return bool(there == here) and type(there) is type(here)
 
