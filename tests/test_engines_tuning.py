@@ -143,6 +143,11 @@ def test_a_changed_score_cost_or_choice_is_found(copy: Path) -> None:
     assert "is not there" in fails(copy)["plan"]
 
 
+def test_a_tuning_trial_with_a_test_score_is_found(copy: Path) -> None:
+    edit(tuning_trials(copy)[0] / "result.json", lambda result: result.update(test={"bits_per_byte": 0.5}))
+    assert "scored on the test split" in fails(copy)["tuning"]
+
+
 def test_a_finished_study_trains_nothing_again_and_a_changed_one_is_refused(
     copy: Path, text: Path, study: Study
 ) -> None:
@@ -219,14 +224,14 @@ def test_the_ledger_adds_up_over_arms_and_purposes(finished: Path) -> None:
         for parts in (ledger["purposes"].values(), [arm["total"] for arm in ledger["arms"].values()]):
             assert sum(part[key] for part in parts) == pytest.approx(ledger["total"][key], rel=1e-6)
     done = [path for path in finished.glob("trials/*/result.json") if read_json(path)["status"] == "done"]
-    if len(done) == ledger["total"]["trials"]:
-        counts = [
-            seed["train_flops"]
-            for arms in (audit["arms"], audit["tuning"]["arms"])
-            for arm in arms.values()
-            for seed in arm["seeds"].values()
-        ]
-        assert ledger["total"]["train_flops"] == sum(counts)
+    assert len(done) == ledger["total"]["trials"]
+    counts = [
+        seed["train_flops"]
+        for arms in (audit["arms"], audit["tuning"]["arms"])
+        for arm in arms.values()
+        for seed in arm["seeds"].values()
+    ]
+    assert ledger["total"]["train_flops"] == sum(counts)
     clipped = [read_json(path) for path in finished.glob("trials/*/result.json")]
     share = sum(result["clipped_share"] * result["steps"] for result in clipped) / sum(
         result["steps"] for result in clipped
