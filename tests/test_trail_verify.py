@@ -308,3 +308,13 @@ def test_what_is_no_finished_study_is_wrong_use_in_one_line(
     shutil.rmtree(one(copy, TRIAL))
     assert run_command(["verify", str(copy)]) == 2
     assert "unfinished, 1 of 4 trials" in capsys.readouterr().err
+
+
+def test_a_report_of_files_that_cannot_be_read_is_refused_in_one_line(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(copy / "verdicts.json", lambda verdicts: verdicts["claims"][0].pop("verdict"))
+    assert run_command(["report", str(copy)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "damaged or from another version of paribus" in line
+    assert "paribus verify" in line

@@ -113,14 +113,10 @@ def report(
 
     That of an archive is written beside it.
     """
-    if directory.is_file():
-        from paribus.cli.verify import report_of
+    from paribus.cli.verify import readable, report_of
 
+    with readable(directory):
         print(report_of(directory, form))
-    else:
-        from paribus.report.build import build_report
-
-        print(build_report(directory, form))
 
 
 @app.command()

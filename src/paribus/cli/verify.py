@@ -4,12 +4,15 @@ import json
 import secrets
 import shutil
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.text import Text
 
 from paribus.cli.audit import preparation
 from paribus.cli.tables import printing, table
+from paribus.errors import UserError
 from paribus.report.build import build_report
 from paribus.trail.archive import SUFFIXES, opened, pack
 from paribus.trail.retraining import TOLERANCE
@@ -84,3 +87,16 @@ def report_of(path: Path, form: str) -> Path:
         target = path.with_name(f"{stem}{written.suffix}")
         shutil.copyfile(written, target)
         return target
+
+
+@contextmanager
+def readable(directory: Path) -> Iterator[None]:
+    """Raise UserError where the files of a study are not as this version writes them, so that no report can be made."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{directory}: its files are damaged or from another version of paribus ({said}): paribus verify names what differs, "
+            "and the same paribus run, which trains nothing that is finished, writes verdicts and report again"
+        ) from error
