@@ -313,6 +313,5 @@ def test_what_is_no_finished_study_is_wrong_use_in_one_line(
 
 
 def test_a_report_that_lacks_a_number_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"another version of paribus \(KeyError: .contrasts"):
-        with readable(tmp_path):
-            raise KeyError("contrasts")
+    with pytest.raises(UserError, match=r"another version of paribus \(KeyError: .contrasts"), readable(tmp_path):
+        raise KeyError("contrasts")
