@@ -126,8 +126,18 @@ def _judge_one(claim: Mapping[str, Any], court: _Court) -> dict[str, Any]:
         "seeds_needed": needed,
         "detectable": verdicts.detectable(parts, court.level, claim["estimand"], any_time),
         "secondary": _secondary(gains, weights, parts, claim, court),
-        "note": " ".join([*notes, *_apart(apart), *_peeked(court)]),
+        "note": " ".join([*notes, *_same(everything), *_apart(apart), *_peeked(court)]),
     }
+
+
+def _same(gains: Array) -> list[str]:
+    """A sentence where nothing differs, not on one document of one seed: such a verdict is about no effect of the field at all."""
+    if gains.any():
+        return []
+    return [
+        "Every test document has the same score in both arms at every seed: what they differ in changes nothing here that reaches "
+        "the loss, as where the last layer's input is only read."
+    ]
 
 
 def _later(everything: Array, weights: Array, court: _Court, claim: Mapping[str, Any], look: int) -> str:
