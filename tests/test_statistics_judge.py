@@ -114,7 +114,7 @@ def test_identical_arms_are_equal_and_differ_by_nothing():
     answer = only([claim("twin", expect="equal")], trials | {"twin": trials["gpt"]}, windows())
     assert answer["verdict"] == "supported"
     assert [answer[key] for key in ("estimate", "low", "high", "detectable")] == [0, 0, 0, 0]
-    assert "changes nothing here that reaches the loss" in answer["note"]
+    assert "changes nothing that reaches the loss" in answer["note"]
     assert "changes nothing" not in only([claim()], losses({"unilm": 0.1}), windows())["note"]
 
 

@@ -131,11 +131,11 @@ def _judge_one(claim: Mapping[str, Any], court: _Court) -> dict[str, Any]:
 
 
 def _same(gains: Array) -> list[str]:
-    """A sentence where nothing differs, not on one document of one seed: such a verdict is about no effect of the field at all."""
+    """A sentence where nothing differs, on no document of any seed: such a verdict is about no effect of the field at all."""
     if gains.any():
         return []
     return [
-        "Every test document has the same score in both arms at every seed: what they differ in changes nothing here that reaches "
+        "Every test document has the same score in both arms at every seed: what they differ in changes nothing that reaches "
         "the loss, as where the last layer's input is only read."
     ]
 
