@@ -6,7 +6,7 @@ import pytest
 
 from corpora import documents, write_folder
 from paribus.cli.main import run_command
-from paribus.statistics.power import detectable_difference
+from paribus.statistics.power import detectable_in_sd, simultaneous_level
 
 STUDY = """
 question = "Does looking both ways help?"
@@ -45,7 +45,7 @@ def test_a_margin_that_the_seeds_cannot_resolve_is_a_notice_with_the_numbers(stu
     printed = audited(capsys, study, "--spread", "0.02")
     assert max(len(line) for line in printed.splitlines()) <= 80
     first, second = power(capsys, study, "--spread", "0.02")
-    assert first["detectable"] == pytest.approx(detectable_difference(0.02, 3, 0.95, 2))
+    assert first["detectable"] == pytest.approx(0.02 * detectable_in_sd(3, simultaneous_level(0.95, 2)))
     assert first["detectable"] > first["margin"]
     assert second["detectable"] == first["detectable"] < second["margin"]
     said = " ".join(printed.split())
@@ -56,7 +56,7 @@ def test_a_margin_that_the_seeds_cannot_resolve_is_a_notice_with_the_numbers(stu
 
 def test_without_a_spread_the_audit_speaks_in_spreads(study, capsys):
     said = " ".join(audited(capsys, study).split())
-    assert f"{detectable_difference(1, 3, 0.95, 2):.2g} times the spread" in said
+    assert f"{detectable_in_sd(3, simultaneous_level(0.95, 2)):.2g} times the spread" in said
 
 
 def test_two_seeds_and_one_are_told_and_not_refused(study, capsys):

@@ -9,7 +9,6 @@ from scipy import stats
 from paribus.statistics.intervals import components, half_width
 from paribus.statistics.power import (
     MOST_SEEDS,
-    detectable_difference,
     detectable_in_sd,
     foretell,
     seeds_for,
@@ -151,10 +150,10 @@ def test_no_number_of_seeds_decides_what_the_documents_leave_open():
 
 @pytest.mark.parametrize("seeds,contrasts", [(2, 1), (3, 1), (3, 20), (5, 6), (20, 1)])
 def test_the_detectable_difference_is_found_eight_times_in_ten(seeds, contrasts):
-    difference = detectable_difference(2.0, seeds, 0.95, contrasts)
+    level = simultaneous_level(0.95, contrasts)
+    difference = 2.0 * detectable_in_sd(seeds, level)
     rng = np.random.default_rng(seeds)
     sample = difference + 2.0 * rng.normal(size=(100_000, seeds))
-    level = simultaneous_level(0.95, contrasts)
     low = stats.ttest_1samp(sample, 0, axis=1).confidence_interval(level).low
     assert np.mean(low > 0) == pytest.approx(0.8, abs=0.006)
 
@@ -163,17 +162,17 @@ def test_the_detectable_difference_agrees_with_statsmodels():
     from statsmodels.stats.power import TTestPower
 
     expected = TTestPower().solve_power(nobs=10, alpha=0.05, power=0.8)
-    assert detectable_difference(1.0, 10) == pytest.approx(expected, rel=1e-4)
+    assert detectable_in_sd(10, 0.95) == pytest.approx(expected, rel=1e-4)
 
 
 def test_one_seed_detects_nothing():
-    assert detectable_difference(1.0, 1) is None
+    assert detectable_in_sd(1, 0.95) is None
     assert detectable(some_components(seeds=1), 0.95, "this_test_set") is None
 
 
 def test_what_the_seeds_of_a_study_detect_is_what_its_audit_foretold():
     parts = some_components(seeds=5)
-    expected = detectable_difference(float(parts.sd_seed), 5, 0.95, 4)
+    expected = float(parts.sd_seed) * detectable_in_sd(5, simultaneous_level(0.95, 4))
     assert detectable(parts, simultaneous_level(0.95, 4), "this_test_set") == pytest.approx(expected)
 
 

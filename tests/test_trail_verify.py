@@ -1,5 +1,6 @@
 """A finished study can be checked from outside, and nothing in it can be changed without being found."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import paribus
 from paribus.cli.main import run_command
 from paribus.cli.verify import readable
 from paribus.errors import UserError
-from paribus.files import read_json
+from paribus.files import read_json, write_json
 from paribus.trail.checks import same
 from paribus.trail.verification import Verification, verify
 from trail_study import contents, edit, edit_line, hash_again, study_of
@@ -223,6 +224,16 @@ def test_where_bits_cannot_be_the_same_losses_are_compared_within_a_tolerance(co
     far = verify(copy, seed=seed, steps=3)
     assert not far.verified
     assert far.level is None
+
+
+def test_verdicts_of_other_code_are_told(copy: Path) -> None:
+    assert not any("judged by other" in note for note in verify(copy, seed=0, steps=0).notes)
+    manifest = {name: value for name, value in read_json(copy / "manifest.json").items() if name != "hash"}
+    manifest["code"]["sources"] = "0" * 64
+    own = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    write_json(copy / "manifest.json", {**manifest, "hash": own})
+    notes = verify(copy, seed=0, steps=0).notes
+    assert any(note.startswith("judged by other paribus code (") for note in notes)
 
 
 def test_a_change_of_code_between_sessions_is_told(copy: Path) -> None:

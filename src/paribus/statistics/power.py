@@ -31,22 +31,12 @@ def smallest_shift(critical: float, freedom: float, power: float = 0.8) -> float
     return float(shift)
 
 
-def detectable_difference(
-    sd: float, seeds: int, confidence: float = 0.95, contrasts: int = 1, power: float = 0.8
-) -> float | None:
-    """The smallest true difference whose interval will lie on its side of 0 with probability `power`.
-
-    `sd` is the standard deviation, over seeds, of the paired improvement on one test set, assumed or from a pilot
-    run, in the unit of the answer; `contrasts` is how many intervals share `confidence`. This counts the spread of
-    seeds alone: an interval about text like the test set is wider by the documents' part. None for one seed, which
-    shows nothing about seeds.
-    """
-    shift = detectable_in_sd(seeds, simultaneous_level(confidence, contrasts), power=power)
-    return None if shift is None else shift * sd
-
-
 def detectable_in_sd(seeds: int, level: float, any_time: bool = False, power: float = 0.8) -> float | None:
-    """The same in units of the standard deviation over seeds, for an interval at `level`; None where it has no ends."""
+    """The smallest true difference whose interval at `level` will lie on its side of 0 with probability `power`.
+
+    In units of the standard deviation, over seeds, of the paired improvement on one test set. This counts the spread of seeds
+    alone: an interval about text like the test set is wider by the documents' part. None where the interval has no ends.
+    """
     if seeds < 2:
         return None
     freedom = seeds - 1

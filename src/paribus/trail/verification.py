@@ -17,7 +17,7 @@ from paribus.trail import records, text, tuning
 from paribus.trail.archive import opened
 from paribus.trail.checks import Check, check, guarded
 from paribus.trail.evidence import Evidence, Json
-from paribus.trail.machine import told
+from paribus.trail.machine import described, told
 from paribus.trail.matching import matchings
 from paribus.trail.retraining import Retrained, retrain
 
@@ -93,7 +93,7 @@ def verify(path: Path, seed: int, steps: int = 20, progress: Progress | None = N
         if page := _report(evidence, here):
             checks.append(page)
         level, reasons = (retrained.level, retrained.why) if retrained else (None, ())
-        return Verification(tuple(checks), level, reasons, tuple(_notes(evidence)), chosen, seed)
+        return Verification(tuple(checks), level, reasons, tuple(_notes(evidence, here)), chosen, seed)
 
 
 def _unreadable(evidence: Evidence) -> str | None:
@@ -207,7 +207,20 @@ def _report(evidence: Evidence, here: Json) -> Check | None:
         return Check("report", "fails", "", (f"no report can be made of it ({type(error).__name__})",))
 
 
-def _notes(evidence: Evidence) -> Iterator[str]:
+def _judged_by_other_code(evidence: Evidence, here: Json) -> Iterator[str]:
+    try:
+        judge = read_manifest(evidence.directory)["code"]
+    except UserError:
+        return  # told by the first check
+    if judge.get("sources") != here["code"]["sources"]:
+        yield (
+            f"judged by other paribus code ({described(judge)}) than verifies it ({described(here['code'])}): what fails may be "
+            "what changed between them; verify with that code, or run the study again, which trains nothing that is finished"
+        )
+
+
+def _notes(evidence: Evidence, here: Json) -> Iterator[str]:
+    yield from _judged_by_other_code(evidence, here)
     yield from told({trial.id: evidence.sessions[trial.id] for trial in evidence.whole})
     planned = {trial.id for trial in evidence.plan.all_trials}
     lying = sorted(path.name for path in (evidence.directory / "trials").glob("*") if path.name not in planned)
