@@ -25,7 +25,7 @@ from paribus.models.attention import attend
 from paribus.models.layers import View
 from paribus.models.positions import RelativeBias
 from paribus.models.sight import Backend, Layout, Sight
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 from paribus.training.runtime import Runtime, prepare_process
 
 RULES = ("causal", "bidirectional", "forward_backward_heads", "window", "permuted_triangle")

@@ -17,12 +17,12 @@ import transformers
 
 from paribus.checkpoints import layouts
 from paribus.data.prompts import Prompt
-from paribus.engines.environment import processor
 from paribus.generation.continuing import generate
 from paribus.models.initialisation import initialise
 from paribus.models.interface import Interface
 from paribus.models.transformer import Transformer
-from paribus.study.architecture import Model
+from paribus.records.environment import processor
+from paribus.spec.model import Model
 
 VOCABULARY, PROMPT, NEW = 4096, 64, 256
 

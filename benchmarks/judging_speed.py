@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from paribus.statistics.judge import judge
+from paribus.analyses.claims.judging import judge
 from paribus.statistics.sequential import Stopping
 
 ARMS, SEEDS, WINDOWS = 10, 10, 4096

@@ -25,9 +25,9 @@ from safetensors.numpy import load_file
 from scipy import stats
 
 import paribus
+from paribus.analyses.claims.judging import judge
 from paribus.files import read_json
 from paribus.statistics.intervals import by_document
-from paribus.statistics.judge import judge
 
 SIZES = (3, 5, 10)
 """Seeds of a drawn study."""

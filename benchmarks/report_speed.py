@@ -20,11 +20,11 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import paribus
-from paribus.experiment import conclude, prepare_study
+from paribus.api.experiment import conclude, prepare_study
 from paribus.files import read_json, write_json, write_text
+from paribus.plan.building import Trial
 from paribus.report.build import FORMATS
-from paribus.study.plan import Trial
-from paribus.study.spec import Study
+from paribus.spec.study import Study
 
 STEPS, CURVE, CLAIMS = 1000, 12, 20
 LOSSES = ("nats_per_token", "bits_per_byte")

@@ -18,12 +18,12 @@ import torch
 import transformers
 
 from paribus.data.store import prepare
-from paribus.engines.environment import processor
-from paribus.study.architecture import Model
-from paribus.study.objective import Objective
-from paribus.study.recipe import Training
-from paribus.study.spec import Config
-from paribus.study.text import Data
+from paribus.records.environment import processor
+from paribus.spec.data import Data
+from paribus.spec.model import Model
+from paribus.spec.objective import Objective
+from paribus.spec.study import Config
+from paribus.spec.training import Training
 from paribus.training.runtime import Runtime, can_compile, fastest_dtype, prepare_process, product_rate
 from paribus.training.trainer import Trainer
 

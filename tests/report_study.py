@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from scipy import stats
 
-from paribus.study.spec import Config, Study
+from paribus.spec.study import Config, Study
 
 SWITCHES: dict[str, dict[str, str]] = {
     "gpt": {"input_attention": "causal"},

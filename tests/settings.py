@@ -22,7 +22,7 @@ from paribus.models import attention, linear_attention
 from paribus.models.initialisation import initial_name, initialise
 from paribus.models.interface import Interface
 from paribus.models.transformer import Transformer
-from paribus.study.architecture import LOOK_BACK, RULES, Model
+from paribus.spec.model import LOOK_BACK, RULES, Model
 
 VOCABULARY = 61
 POSITIONS = 32

@@ -18,7 +18,7 @@ from paribus.errors import UserError
 from paribus.generation.continuing import generate
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
-from paribus.study.spec import Config
+from paribus.spec.study import Config
 from settings import scrambled
 
 transformers = pytest.importorskip("transformers")

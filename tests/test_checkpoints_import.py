@@ -21,11 +21,11 @@ from paribus.errors import UserError
 from paribus.models.initialisation import initial_value
 from paribus.models.interface import Interface, interface_of
 from paribus.models.transformer import Transformer, parameter_shapes
-from paribus.study.architecture import Model
-from paribus.study.audit import audit
-from paribus.study.plan import build_plan
-from paribus.study.reading import load_study, study_from
-from paribus.study.spec import Config
+from paribus.plan.audit import audit
+from paribus.plan.building import build_plan
+from paribus.plan.reading import load_study, study_from
+from paribus.spec.model import Model
+from paribus.spec.study import Config
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Trainer
 

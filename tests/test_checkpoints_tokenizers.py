@@ -13,7 +13,7 @@ from paribus.data.specials import Specials
 from paribus.data.store import prepare
 from paribus.data.tokenizer import ForeignTokenizer, Tokenizer, train_bpe
 from paribus.errors import DataError, UserError
-from paribus.study.text import Data
+from paribus.spec.data import Data
 
 transformers = pytest.importorskip("transformers")
 

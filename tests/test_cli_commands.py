@@ -11,9 +11,9 @@ import pytest
 from corpora import documents, write_folder
 from paribus.cli.main import run_command
 from paribus.data.tasks import TASKS
-from paribus.study.architecture import RULES
-from paribus.study.objective import OBJECTIVES
-from paribus.study.reading import builtin_names, load_study
+from paribus.plan.reading import builtin_names, load_study
+from paribus.spec.model import RULES
+from paribus.spec.objective import OBJECTIVES
 from study_examples import GOOD, MISTAKES, spoiled
 
 

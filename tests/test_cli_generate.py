@@ -14,7 +14,7 @@ from paribus.cli.main import run_command
 from paribus.data.rendering import render
 from paribus.data.specials import Specials
 from paribus.data.tokenizer import byte_tokenizer
-from paribus.engines.finished import find_trial
+from paribus.records.finished import find_trial
 
 ARMS = """
 question = "Which arm writes?"

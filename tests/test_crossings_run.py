@@ -9,15 +9,15 @@ import pytest
 
 import paribus
 from corpora import documents, write_folder
+from paribus import spec
+from paribus.api.experiment import Outcome, run_study
 from paribus.cli.run import show
 from paribus.data.store import prepare
-from paribus.experiment import Outcome, run_study
-from paribus.report.reading import read_study
-from paribus.study import spec
-from paribus.study.audit import audit, complaints
-from paribus.study.plan import build_plan
-from paribus.trail import records
-from paribus.trail.evidence import Evidence
+from paribus.plan.audit import audit, complaints
+from paribus.plan.building import build_plan
+from paribus.records.reading import read_study
+from paribus.verify import records
+from paribus.verify.evidence import Evidence
 from trail_study import TABLES, edit
 
 EFFECT = {"says": "Both together", "of": ["model.input_attention", "model.position"], "expect": "equal", "margin": 5.0}

@@ -17,8 +17,8 @@ from paribus.data.batches import TrainingBatches, batch_hash
 from paribus.data.scored import EvaluationBatches
 from paribus.data.store import Corpus, prepare
 from paribus.errors import DataError
-from paribus.study.objective import Objective
-from paribus.study.text import Data
+from paribus.spec.data import Data
+from paribus.spec.objective import Objective
 
 WINDOW = 48
 

@@ -10,9 +10,9 @@ import paribus.data.batches  # noqa: F401 - registers all objectives
 from paribus.data.counters import random_bits, stable_key
 from paribus.data.denoising import segmentation
 from paribus.data.objectives import IGNORE, OBJECTIVES, Pairs, Text, with_input_loss
+from paribus.data.shapes import Shape, noise_of, shapes_of, special_tokens_of
 from paribus.data.specials import Specials
-from paribus.study.objective import SHORTEST, Objective
-from paribus.study.shapes import Shape, noise_of, shapes_of, special_tokens_of
+from paribus.spec.objective import SHORTEST, Objective
 
 WORDS = 300
 CORRUPTING = ("span_corruption", "mlm", "ul2")

@@ -16,7 +16,7 @@ import corpora
 from paribus.data.sources import find_source
 from paribus.data.store import Corpus, prepare
 from paribus.errors import DataError
-from paribus.study.text import Data
+from paribus.spec.data import Data
 
 PAIRS = [(f"ask {number} naïve", f"answer, “{number * 7}” 语") for number in range(60)]
 SHARED = Path(os.environ.get("PARIBUS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -11,12 +11,12 @@ from corpora import documents, write_folder
 from paribus.data.batches import TrainingBatches
 from paribus.data.continuation import continuation_shapes, off_distribution, scored_tokens
 from paribus.data.scored import EvaluationBatches
+from paribus.data.shapes import special_tokens_of
 from paribus.data.store import Corpus, prepare
 from paribus.errors import DataError
-from paribus.study.measuring import Evaluation
-from paribus.study.objective import Objective
-from paribus.study.shapes import special_tokens_of
-from paribus.study.text import Data
+from paribus.spec.data import Data
+from paribus.spec.evaluation import Evaluation
+from paribus.spec.objective import Objective
 
 WINDOW = 48
 NAMES = ("lm", "prefix_lm", "span_corruption", "ul2", "mlm")

@@ -15,8 +15,8 @@ from paribus.data.scored import EvaluationBatches
 from paribus.data.store import Corpus, prepare
 from paribus.data.supervised import POOL
 from paribus.errors import DataError
-from paribus.study.objective import Objective
-from paribus.study.text import Data
+from paribus.spec.data import Data
+from paribus.spec.objective import Objective
 
 PAIRS = Objective(name="pairs")
 WINDOW = 64

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paribus.data.store import prepare
 from paribus.data.tasks import TASKS, Draw, TaskSource, find_task, least_squares, value_of
 from paribus.errors import DataError
-from paribus.study.text import Data
+from paribus.spec.data import Data
 
 
 def small(name: str, **fields: object) -> TaskSource:

@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 
 import paribus
+from paribus.analyses.ledger.counting import PURPOSES
 from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
 from paribus.data.store import Corpus, prepare
-from paribus.engines.finished import find_trial
-from paribus.engines.ledger import PURPOSES
 from paribus.engines.trial import Job, TrialRun
 from paribus.errors import UserError
 from paribus.files import read_json
+from paribus.records.finished import find_trial
+from paribus.records.plan import Plan
 from paribus.report.build import build_report
-from paribus.study.plan import Plan
-from paribus.study.spec import Study
-from paribus.trail import records, tuning
-from paribus.trail.archive import pack
-from paribus.trail.checks import guarded
-from paribus.trail.evidence import Evidence
-from paribus.trail.verification import verify
+from paribus.spec.study import Study
 from paribus.training.runtime import Runtime
+from paribus.verify import records, tuning
+from paribus.verify.archive import pack
+from paribus.verify.checks import guarded
+from paribus.verify.evidence import Evidence
+from paribus.verify.verification import verify
 from trail_study import TABLES, contents, edit, study_of
 
 RATE = "training.learning_rate"

@@ -19,9 +19,9 @@ from paribus.evaluation.scoring import Score, Scored, by_split, score_windows
 from paribus.files import read_json
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
-from paribus.study.plan import build_plan
-from paribus.study.reading import study_from
-from paribus.study.spec import Config
+from paribus.plan.building import build_plan
+from paribus.plan.reading import study_from
+from paribus.spec.study import Config
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Trainer
 

@@ -22,7 +22,7 @@ from paribus.generation.sampling import Sampling, choose, probabilities
 from paribus.models import decoding
 from paribus.models.decoding import Steps
 from paribus.models.transformer import Transformer
-from paribus.study.objective import Objective
+from paribus.spec.objective import Objective
 from settings import POSITIONS, VOCABULARY, Case, cases, interface, over_the_grid, scrambled, small_model, tokens
 
 NEW = 5

@@ -6,12 +6,12 @@ import time
 import pytest
 import torch
 
+from paribus.costs.peak_memory import peak_growth
+from paribus.costs.timing import Load, Server, counted, measure, positions_needed, prompt_for
 from paribus.data.prompts import Prompt
 from paribus.data.specials import Specials
-from paribus.evaluation.peak_memory import peak_growth
-from paribus.generation.serving import Load, Server, counted, measure, positions_needed, prompt_for
 from paribus.models.interface import Interface
-from paribus.study.objective import Objective
+from paribus.spec.objective import Objective
 from products import CountProducts
 from settings import VOCABULARY, scrambled, small_model
 
@@ -94,7 +94,7 @@ def test_arms_are_measured_in_turn_and_medians_lie_within_their_spread(monkeypat
 
 
 def test_a_slow_load_is_repeated_twice_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paribus.generation.serving.ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr("paribus.costs.timing.ENOUGH_SECONDS", 0.0)
     served = measure({"gpt": server("prefix_lm")}, Load(1, 6, 2), repeats=9)
     assert served["gpt"].prefill.repeats == 2
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paribus.models import attention_cost, linear_attention
-from paribus.models.attention_cost import CLOSED_FORMS, Flops, counted_pairs, input_pairs
-from paribus.models.cost import (
+from paribus.costs import attention as attention_cost
+from paribus.costs.attention import CLOSED_FORMS, Flops, counted_pairs, input_pairs
+from paribus.costs.counting import (
     decode_cost,
     fill_cost,
     forward_cost,
@@ -24,11 +24,12 @@ from paribus.models.cost import (
     training_cost,
     training_flops,
 )
+from paribus.models import linear_attention
 from paribus.models.layers import Growing
 from paribus.models.loss import summed_loss
 from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import DRAWN, RULES, dense_mask
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 from products import CountProducts
 from settings import VOCABULARY, Case, cases, interface, over_the_grid, scrambled, small_model, tokens
 

@@ -18,7 +18,7 @@ from paribus.models.attention import mask_of
 from paribus.models.positions import alibi_slopes
 from paribus.models.transformer import Transformer
 from paribus.models.visibility import dense_mask
-from paribus.study.architecture import RULES, Model
+from paribus.spec.model import RULES, Model
 from settings import VOCABULARY, interface, models, over_the_grid, scrambled, tokens
 
 transformers = pytest.importorskip("transformers")

@@ -16,7 +16,7 @@ from paribus.models.positions import RelativeBias, alibi
 from paribus.models.sight import Layout, Sight
 from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import DRAWN, RULES, Place, dense_mask
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 from paribus.training.runtime import can_compile
 from settings import Case, cases, over_the_grid, scrambled, small_model, tokens
 

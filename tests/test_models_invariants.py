@@ -20,7 +20,7 @@ from paribus.models import initialisation, sight, transformer, visibility
 from paribus.models.initialisation import common_init_hash, initial_names, initial_value, initialise
 from paribus.models.layers import Growing, Layer
 from paribus.models.transformer import Cache, Transformer
-from paribus.study.architecture import LOOK_BACK, RULES, Model
+from paribus.spec.model import LOOK_BACK, RULES, Model
 from settings import (
     VOCABULARY,
     Case,

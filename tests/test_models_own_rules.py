@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from paribus.cli.main import run_command
+from paribus.costs.counting import training_flops
 from paribus.errors import StudyError
 from paribus.models import visibility
-from paribus.models.cost import training_flops
 from paribus.models.interface import Interface
 from paribus.models.own_rules import own_rule
-from paribus.models.soundness import check_rules, rule_fault
 from paribus.models.visibility import RULES, square_mask
-from paribus.study.architecture import LOOK_BACK, OWN_RULE
-from paribus.study.plan import build_plan
-from paribus.study.reading import load_study, study_from
+from paribus.plan.building import build_plan
+from paribus.plan.reading import load_study, study_from
+from paribus.plan.soundness import check_rules, rule_fault
+from paribus.spec.model import LOOK_BACK, OWN_RULE
 from settings import scrambled, small_model, tokens
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "rules.md"

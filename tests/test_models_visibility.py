@@ -15,7 +15,7 @@ from torch import Tensor
 import reference_rules
 from paribus.models import visibility
 from paribus.models.visibility import RULES, dense_mask, rule_is_drawn, square_mask
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 from settings import over_the_grid, scrambled, small_model, tokens
 
 LENGTH = 24

@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from paribus.costs.conversing import converse
+from paribus.costs.counting import append_pass, input_pass, prefill_cost, serial_path
+from paribus.costs.reuse import _layer_keeps, reusable
+from paribus.costs.serving import kept_bytes, reuse_of, serve
 from paribus.data.conversation import Spoken, spoken
 from paribus.data.specials import Specials
-from paribus.generation.conversing import converse
 from paribus.models import linear_attention
 from paribus.models.appending import Kept, append
-from paribus.models.cost import append_pass, input_pass, prefill_cost, serial_path
 from paribus.models.interface import Interface
 from paribus.models.layers import Growing
-from paribus.models.reuse import _layer_keeps, reusable
 from paribus.models.transformer import Cache, Transformer
 from paribus.models.visibility import DRAWN, RULES, dense_mask
-from paribus.models.workload import kept_bytes, reuse_of, serve
-from paribus.study.architecture import Model
-from paribus.study.objective import Objective
-from paribus.study.workload import Lengths, Turn, Workload
+from paribus.spec.model import Model
+from paribus.spec.objective import Objective
+from paribus.spec.workload import Lengths, Turn, Workload
 from products import CountProducts
 from settings import VOCABULARY, models, over_the_grid, scrambled, small_model, tokens
 

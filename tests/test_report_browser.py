@@ -12,11 +12,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from paribus.display.latex import table_latex
+from paribus.display.tables import results_table
+from paribus.records.reading import read_study
 from paribus.report.build import build_report
 from paribus.report.charts import draw_charts
-from paribus.report.latex import table_latex
-from paribus.report.reading import read_study
-from paribus.report.tables import results_table
 from report_study import write_study
 from report_variants import with_matchings
 

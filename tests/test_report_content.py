@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from paribus.display import measured, scope, tables, wording
 from paribus.errors import StudyError
-from paribus.report import measured, scope, tables, wording
+from paribus.evaluation.metrics import METRICS
+from paribus.records.reading import StudyRecord, read_study
+from paribus.records.scores import Weight
 from paribus.report import settings as repeat
 from paribus.report.build import build_report
 from paribus.report.charts import draw_charts
 from paribus.report.lengths import BINS, MOST_SPLITS, length_bins
-from paribus.report.metrics import METRICS
-from paribus.report.reading import StudyRecord, read_study
-from paribus.report.scores import Weight
 from report_study import write_study
 from report_variants import as_pairs, edit, off_distribution, with_longer_windows
 

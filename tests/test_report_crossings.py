@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paribus import spec
+from paribus.analyses.claims.judging import judge
+from paribus.analyses.factorial.judging import Asked, crossing_effects
+from paribus.analyses.factorial.section import digits, interaction_lines, part
+from paribus.plan.factorial import design
+from paribus.records.reading import StudyRecord, read_study
 from paribus.report.build import build_report
 from paribus.report.charts import draw_charts
-from paribus.report.crossings import digits, interaction_lines, part
-from paribus.report.reading import StudyRecord, read_study
-from paribus.statistics.crossings import Asked, crossing_effects
-from paribus.statistics.judge import judge
-from paribus.study import spec
-from paribus.study.crossings import design
 from report_study import write_json, write_study
 
 VARY = ["model.input_attention", "model.parameters", "model.memory"]

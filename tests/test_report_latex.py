@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paribus.cli.main import run_command
+from paribus.display.latex import PACKAGES, escaped, table_latex
+from paribus.display.tables import Cell, Table, number, results_table
+from paribus.records.reading import read_study
 from paribus.report.build import build_report
-from paribus.report.latex import PACKAGES, escaped, table_latex
-from paribus.report.reading import read_study
-from paribus.report.tables import Cell, Table, number, results_table
 from report_study import write_study
 from report_variants import edit, off_distribution, with_matchings
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from paribus.display.parts import Part
+from paribus.display.tables import Cell, Table, number
+from paribus.records.reading import StudyRecord
 from paribus.report import contents
 from paribus.report.build import build_report
-from paribus.report.parts import Part
-from paribus.report.reading import StudyRecord
-from paribus.report.tables import Cell, Table, number
 from report_study import write_study
 
 HOSTILE = "<b>|`x`</script>"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from paribus.report import repeats, scope, stopping, wording
+from paribus.display import repeats, scope, stopping, wording
+from paribus.records.reading import read_study
 from paribus.report.build import build_report
 from paribus.report.cards import cards
 from paribus.report.charts import draw_charts
 from paribus.report.contents import parts_of
-from paribus.report.reading import read_study
 from report_study import write_study
 from report_variants import edit, under_values, with_matchings
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from paribus.records.reading import read_study
 from paribus.report.build import build_report
 from paribus.report.contents import parts_of
-from paribus.report.reading import read_study
 from report_study import sha, write_json, write_study
 from report_variants import edit
 

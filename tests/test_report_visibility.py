@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from paribus.models.visibility import square_mask
-from paribus.report.reading import Arm
+from paribus.records.reading import Arm
 from paribus.report.visibility import VisibilityPicture, draw_visibility, own_squares, sides_of
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 
 def picture(objective: str = "prefix_lm", squares: Any = None, name: str = "arm", **model: Any) -> VisibilityPicture:

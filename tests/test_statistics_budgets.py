@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from paribus.analyses.budgets.judging import judge_budgets
 from paribus.statistics.back_test import back_test, coverage
-from paribus.statistics.budgets import judge_budgets
 from paribus.statistics.intervals import seed_interval
 from paribus.statistics.loss_curves import fit_power_law, multiplier, tokens_for
 from paribus.statistics.trend import Lines, crossing

@@ -14,10 +14,10 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import AnovaRM
 
-from paribus.statistics.crossings import Asked, asked, crossing_effects, effects
-from paribus.statistics.judge import judge
+from paribus.analyses.claims.judging import judge
+from paribus.analyses.factorial.judging import Asked, asked, crossing_effects, effects
+from paribus.plan.factorial import Design, Factor, Part
 from paribus.statistics.sequential import Stopping
-from paribus.study.crossings import Design, Factor, Part
 
 NAMES = "abc"
 BITS = Asked("bits_per_byte", "this_test_set")

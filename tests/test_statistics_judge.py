@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from paribus.analyses.claims.judging import judge
 from paribus.errors import UserError
-from paribus.statistics.judge import judge
 from paribus.statistics.sequential import Stopping, any_time_critical, nominal_level
 from paribus.statistics.verdicts import verdict
 

@@ -7,14 +7,7 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
 from paribus.statistics.intervals import components, half_width
-from paribus.statistics.sequential import (
-    G,
-    Stopping,
-    any_rejects,
-    any_time_critical,
-    e_value,
-    nominal_level,
-)
+from paribus.statistics.sequential import G, Stopping, any_rejects, any_time_critical, e_value, nominal_level
 
 MANY = 200_000
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paribus.report.sizes import change
-from paribus.statistics.judge import judge
+from paribus.analyses.claims.judging import judge
+from paribus.analyses.sizes.judging import along_sizes, bend_weights, between, slope_weights
+from paribus.analyses.sizes.section import change
+from paribus.plan.building import Trial
+from paribus.records.plan import Arm, Plan, PlannedClaim, StudySize
+from paribus.spec.study import Config
 from paribus.statistics.sequential import Stopping
-from paribus.statistics.sizes import along_sizes, bend_weights, between, slope_weights
-from paribus.study.plan import Arm, Plan, PlannedClaim, Trial
-from paribus.study.sizes import StudySize
-from paribus.study.spec import Config
 
 LABELS = ("100k", "200k", "800k", "1.6M")
 PARAMETERS = (100_000, 200_000, 800_000, 1_600_000)

@@ -10,8 +10,8 @@ from corpora import documents, write_folder
 from paribus.cli.main import run_command
 from paribus.errors import UserError
 from paribus.files import read_json
-from paribus.study.reading import load_study
-from paribus.study.stopping import at_look, looks
+from paribus.plan.reading import load_study
+from paribus.spec.stopping import at_look, looks
 
 STUDY = """
 question = "Does looking both ways help?"

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from corpora import documents, write_folder
+from paribus.costs.counting import parameter_counts, training_flops
 from paribus.data.batches import Batch, TrainingBatches
 from paribus.data.store import Corpus, prepare
 from paribus.errors import StudyError
-from paribus.models.cost import parameter_counts, training_flops
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
-from paribus.study.audit import audit, common_names, complaints, recorded
-from paribus.study.plan import Plan, build_plan
-from paribus.study.reading import study_from
+from paribus.plan.audit import audit, common_names, complaints, recorded
+from paribus.plan.building import build_plan
+from paribus.plan.reading import study_from
+from paribus.records.plan import Plan
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Trainer
 

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paribus import spec
 from paribus.errors import StudyError
-from paribus.study import spec
-from paribus.study.crossed import crossed
-from paribus.study.crossings import Design, Factor, design, lacks, summary
-from paribus.study.designs import designs
-from paribus.study.levels import level_words
-from paribus.study.plan import Plan, build_plan
-from paribus.study.reading import load_study, study_from
-from paribus.study.schema import study_schema
+from paribus.plan.building import build_plan
+from paribus.plan.designs import designs
+from paribus.plan.factorial import Design, Factor, design, lacks, summary
+from paribus.plan.reading import load_study, study_from
+from paribus.records.plan import Plan
+from paribus.spec.crossed import crossed
+from paribus.spec.levels import level_words
+from paribus.spec.schema import study_schema
 
 MASKS, POSITIONS = ["causal", "bidirectional"], ["rope", "none"]
 FULL: dict[str, Any] = {"question": "Does it?", "vary": {"model.input_attention": MASKS, "model.position": POSITIONS}}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from paribus import spec
 from paribus.errors import StudyError
-from paribus.study import spec
-from paribus.study.checks import check_study
-from paribus.study.plan import build_plan
-from paribus.study.reading import load_study, study_from
+from paribus.plan.building import build_plan
+from paribus.plan.checks import check_study
+from paribus.plan.reading import load_study, study_from
 from study_examples import GOOD, MISTAKES, spoiled
 
 

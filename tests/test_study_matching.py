@@ -11,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpora import documents, write_folder
+from paribus.analyses.matching.combined import combined, still_open
 from paribus.cli.main import run_command
+from paribus.costs.latency import Latency, measure_latency
 from paribus.data.store import Corpus, prepare
-from paribus.engines.latency import measure_latency
 from paribus.errors import StudyError, UserError
 from paribus.files import write_json
-from paribus.statistics.matchings import combined, still_open
-from paribus.study.audit import audit
-from paribus.study.holds import distance
-from paribus.study.matching import Latency, matched_plan, nearest, solve
-from paribus.study.plan import Plan, build_plan
-from paribus.study.reading import study_from
-from paribus.study.spec import Config
-from paribus.trail.evidence import Evidence
-from paribus.trail.matching import matchings
+from paribus.plan.audit import audit
+from paribus.plan.building import build_plan
+from paribus.plan.matching import matched_plan, nearest, solve
+from paribus.plan.reading import study_from
+from paribus.records.plan import Plan
+from paribus.spec.holds import distance
+from paribus.spec.study import Config
+from paribus.verify.evidence import Evidence
+from paribus.verify.matching import matchings
 
 CLAIM = {"says": "s", "arm": "t5", "against": "gpt", "expect": "better", "margin": 0.1}
 T5 = {"model": {"input_attention": "bidirectional", "parameters": "separate", "memory": "cross_attention"}}

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paribus.errors import StudyError
-from paribus.study.arms import consequences, differences, resolve
-from paribus.study.fields import config_fields
-from paribus.study.plan import Arm, Plan, build_plan, trial_id
-from paribus.study.reading import load_study, study_from
-from paribus.study.spec import Config
+from paribus.plan.arms import consequences, differences, resolve
+from paribus.plan.building import build_plan, trial_id
+from paribus.plan.reading import load_study, study_from
+from paribus.records.plan import Arm, Plan
+from paribus.spec.fields import config_fields
+from paribus.spec.study import Config
 from study_examples import names, studies
 
 CLAIM = {"says": "s", "arm": "b", "against": "a", "expect": "better", "margin": 0.1}

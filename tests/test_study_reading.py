@@ -14,15 +14,15 @@ from hypothesis import given
 from pydantic import ValidationError
 
 import paribus
+from paribus import spec
 from paribus.errors import StudyError
-from paribus.study import spec
-from paribus.study.architecture import Model
-from paribus.study.fields import config_fields, variable_fields
-from paribus.study.plan import build_plan
-from paribus.study.reading import TEMPLATE, builtin_names, load_study, study_from
-from paribus.study.recipe import Training
-from paribus.study.schema import study_schema
-from paribus.study.tables import read_assignment
+from paribus.plan.building import build_plan
+from paribus.plan.reading import TEMPLATE, builtin_names, load_study, study_from
+from paribus.spec.fields import config_fields, variable_fields
+from paribus.spec.model import Model
+from paribus.spec.schema import study_schema
+from paribus.spec.tables import read_assignment
+from paribus.spec.training import Training
 from study_examples import GOOD, MISTAKES, spoiled, studies
 
 LIBRARY = sorted((TEMPLATE.parent / "library").glob("*.toml"))
@@ -185,7 +185,7 @@ def test_the_schema_describes_every_field() -> None:
 
 def test_reading_a_study_does_not_import_torch() -> None:
     program = (
-        "import sys; from paribus.study.reading import load_study; from paribus.study.schema import study_schema;"
+        "import sys; from paribus.plan.reading import load_study; from paribus.spec.schema import study_schema;"
         "load_study('decoder-only'); study_schema(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 
 from corpora import documents, write_folder
 from paribus.cli.main import run_command
+from paribus.costs.counting import parameter_counts
+from paribus.costs.latency import measure_latency
 from paribus.data.store import Corpus, prepare
-from paribus.engines.latency import measure_latency
 from paribus.errors import StudyError
-from paribus.models.cost import parameter_counts
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
-from paribus.study.audit import audit
-from paribus.study.holds import distance
-from paribus.study.matching import matched_plan
-from paribus.study.plan import Arm, Plan, build_plan
-from paribus.study.reading import study_from
-from paribus.study.sizes import STRETCH
-from paribus.study.spec import Study
-from paribus.trail.verification import verify
+from paribus.plan.audit import audit
+from paribus.plan.building import build_plan
+from paribus.plan.matching import matched_plan
+from paribus.plan.reading import study_from
+from paribus.plan.sizes import STRETCH
+from paribus.records.plan import Arm, Plan
+from paribus.spec.holds import distance
+from paribus.spec.study import Study
+from paribus.verify.verification import verify
 
 T5 = {"model": {"input_attention": "bidirectional", "parameters": "separate", "memory": "cross_attention"}}
 CLAIM = {"says": "s", "arm": "t5", "against": "gpt", "expect": "better", "margin": 0.1}

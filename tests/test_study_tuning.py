@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 import paribus
 from paribus.data.store import prepare
 from paribus.errors import StudyError
-from paribus.study.audit import audit, complaints
-from paribus.study.plan import Plan, build_plan
-from paribus.study.reading import load_study
-from paribus.study.recipe import TUNABLE, Training
-from paribus.study.spec import Study
-from paribus.study.stopping import MOST_SEEDS, at_look
-from paribus.study.trials import Tuned
-from paribus.study.tuning import MOST_WIDENINGS, Scores, beyond, tune, tuned_plan, tuning_plan
+from paribus.plan.audit import audit, complaints
+from paribus.plan.building import build_plan
+from paribus.plan.reading import load_study
+from paribus.plan.tuning import MOST_WIDENINGS, Scores, beyond, tune, tuned_plan, tuning_plan
+from paribus.records.plan import Plan
+from paribus.records.trials import Tuned
+from paribus.spec.stopping import MOST_SEEDS, at_look
+from paribus.spec.study import Study
+from paribus.spec.training import TUNABLE, Training
 
 RATE = "training.learning_rate"
 TABLES: dict[str, Any] = {

@@ -10,8 +10,8 @@ from paribus.data.scored import EvaluationBatches
 from paribus.data.store import prepare
 from paribus.data.tasks import TASKS, find_task, least_squares
 from paribus.evaluation.scoring import Score, score_windows
-from paribus.study.spec import Config
-from paribus.study.text import Data
+from paribus.spec.data import Data
+from paribus.spec.study import Config
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Trainer
 

@@ -12,10 +12,10 @@ import paribus
 from paribus.cli.main import run_command
 from paribus.errors import UserError
 from paribus.report.build import build_report
-from paribus.trail.archive import opened, pack
-from paribus.trail.evidence import Evidence
-from paribus.trail.records import files
-from paribus.trail.verification import verify
+from paribus.verify.archive import opened, pack
+from paribus.verify.evidence import Evidence
+from paribus.verify.records import files
+from paribus.verify.verification import verify
 from trail_study import contents, edit, study_of
 
 

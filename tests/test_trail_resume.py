@@ -9,16 +9,16 @@ import pytest
 
 import paribus
 from paribus.data.store import prepare
-from paribus.engines.job import Job
-from paribus.engines.sessions import read_sessions
 from paribus.engines.trial import TrialRun
 from paribus.errors import UserError
 from paribus.files import alone_in, read_json
-from paribus.study.audit import common_names
-from paribus.study.plan import Plan
-from paribus.study.spec import Study
-from paribus.trail.verification import verify
+from paribus.plan.audit import common_names
+from paribus.records.job import Job
+from paribus.records.plan import Plan
+from paribus.records.sessions import read_sessions
+from paribus.spec.study import Study
 from paribus.training.runtime import Runtime
+from paribus.verify.verification import verify
 from trail_study import contents, edit, study_of
 
 

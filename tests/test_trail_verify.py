@@ -16,8 +16,8 @@ from paribus.cli.main import run_command
 from paribus.cli.verify import readable
 from paribus.errors import UserError
 from paribus.files import read_json, write_json
-from paribus.trail.checks import same
-from paribus.trail.verification import Verification, verify
+from paribus.verify.checks import same
+from paribus.verify.verification import Verification, verify
 from trail_study import contents, edit, edit_line, hash_again, study_of
 
 TRIAL = "trials/*gpt-s0-*"

@@ -8,10 +8,17 @@ import pytest
 import torch
 
 from paribus.errors import StudyError
-from paribus.study.recipe import Training
-from paribus.study.spec import Config
+from paribus.spec.study import Config
+from paribus.spec.training import Training
 from paribus.training import checkpoint
-from paribus.training.runtime import attention_backend, can_compile, fastest_dtype, has_bfloat16, product_rate, resolve
+from paribus.training.runtime import (
+    attention_backend,
+    can_compile,
+    fastest_dtype,
+    has_bfloat16,
+    product_rate,
+    resolve,
+)
 from paribus.training.schedule import Schedule
 from settings import small_model, start, tokens
 

@@ -11,28 +11,29 @@ import torch
 
 import paribus
 import paribus.engines.trial as trial_module
+from paribus.analyses.budgets import section as budgets
 from paribus.cli.budgets import found, planned
 from paribus.data.store import Corpus, prepare
-from paribus.engines.branches import branch_folder
-from paribus.engines.job import Job
+from paribus.display.measured import main_loss
 from paribus.engines.trial import TrialRun
-from paribus.engines.trial_state import state_of
 from paribus.errors import StudyError
 from paribus.files import read_json
-from paribus.report import budgets
+from paribus.plan.audit import recorded
+from paribus.plan.building import build_plan
+from paribus.records.branches import branch_folder
+from paribus.records.job import Job
+from paribus.records.plan import Plan
+from paribus.records.reading import read_study
+from paribus.records.trial_state import state_of
 from paribus.report.build import build_report, render
 from paribus.report.charts import draw_charts
-from paribus.report.measured import main_loss
-from paribus.report.reading import read_study
-from paribus.study.audit import recorded
-from paribus.study.budgets import branches_of, smaller_budgets
-from paribus.study.plan import Plan, build_plan
-from paribus.study.recipe import Training
-from paribus.study.spec import Study
-from paribus.trail.archive import pack
-from paribus.trail.verification import verify
+from paribus.spec.budgets import branches_of, smaller_budgets
+from paribus.spec.study import Study
+from paribus.spec.training import Training
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Diverged, Trainer
+from paribus.verify.archive import pack
+from paribus.verify.verification import verify
 from trail_study import edit, edit_line, hash_again, study_of
 
 RUNTIME = Runtime("cpu", "float32", False, 1)

@@ -7,11 +7,11 @@ from typing import Any
 
 import paribus
 from corpora import documents, write_folder
-from paribus.engines.manifest import write_manifest
 from paribus.files import read_json
+from paribus.records.manifest import write_manifest
+from paribus.records.plan import Plan
 from paribus.report.build import build_report
-from paribus.study.plan import Plan
-from paribus.study.spec import Study
+from paribus.spec.study import Study
 
 TABLES: dict[str, Any] = {
     "question": "Does looking both ways help?",

@@ -7,19 +7,19 @@ outcome = run_study(load_study("decoder-only"), out="runs/decoder-only")
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paribus.experiment import Outcome, prepare_study, run_study
+    from paribus.api.experiment import Outcome, prepare_study, run_study
+    from paribus.plan.reading import load_study, study_from
     from paribus.report.build import build_report
-    from paribus.study.reading import load_study, study_from
 
 __all__ = ["Outcome", "build_report", "load_study", "prepare_study", "run_study", "study_from"]
 
 _HOMES = {
-    "Outcome": "paribus.experiment",
+    "Outcome": "paribus.api.experiment",
     "build_report": "paribus.report.build",
-    "load_study": "paribus.study.reading",
-    "prepare_study": "paribus.experiment",
-    "run_study": "paribus.experiment",
-    "study_from": "paribus.study.reading",
+    "load_study": "paribus.plan.reading",
+    "prepare_study": "paribus.api.experiment",
+    "run_study": "paribus.api.experiment",
+    "study_from": "paribus.plan.reading",
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from paribus.checkpoints.homes import ACTIVATIONS, Home
 from paribus.errors import UserError
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 Json = dict[str, Any]
 

@@ -19,9 +19,9 @@ from paribus.data.tokenizer import Tokenizer
 from paribus.errors import UserError
 from paribus.files import replacing, write_json
 from paribus.models.positions import sinusoids
-from paribus.study.architecture import Model
-from paribus.study.problems import printable
-from paribus.study.spec import Config
+from paribus.spec.model import Model
+from paribus.spec.problems import printable
+from paribus.spec.study import Config
 
 
 @dataclass(frozen=True)

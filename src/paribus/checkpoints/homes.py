@@ -7,8 +7,8 @@ the table in docs/checkpoints.md all come from it.
 from typing import Any, Literal, NamedTuple
 
 from paribus.checkpoints import layouts
-from paribus.study.architecture import Model
-from paribus.study.spec import Config
+from paribus.spec.model import Model
+from paribus.spec.study import Config
 
 Kind = Literal["causal", "encoder_decoder", "encoder"]
 

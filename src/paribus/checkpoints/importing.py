@@ -8,7 +8,7 @@ from paribus.checkpoints.configs import FAMILIES
 from paribus.checkpoints.reading import Checkpoint, read_checkpoint
 from paribus.data.tokenizer import Tokenizer
 from paribus.errors import UserError
-from paribus.study.problems import printable
+from paribus.spec.problems import printable
 
 _WINDOW = 128
 _ARMS = {

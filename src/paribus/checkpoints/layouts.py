@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 Values = dict[str, Tensor]
 

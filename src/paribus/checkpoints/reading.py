@@ -19,9 +19,9 @@ from paribus.checkpoints.layouts import Values
 from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.models.initialisation import values_hash
-from paribus.study.architecture import Model
-from paribus.study.problems import printable
-from paribus.study.spec import Config
+from paribus.spec.model import Model
+from paribus.spec.problems import printable
+from paribus.spec.study import Config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")

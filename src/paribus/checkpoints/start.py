@@ -17,7 +17,7 @@ from paribus.errors import StudyError
 from paribus.models.initialisation import initial_name, initial_value, values_hash
 from paribus.models.interface import Interface
 from paribus.models.transformer import parameter_shapes
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 _ROWS = ("embedding.weight", "head.weight", "output_bias")
 """What has a row for each token id: where there are more ids here, the rest start as `init` says."""

@@ -10,10 +10,10 @@ import numpy as np
 from rich.text import Text
 
 from paribus.cli.tables import printing, table
+from paribus.display.numbers import fixed, interval, listed, signed
 from paribus.errors import UserError
-from paribus.report.metrics import METRICS
-from paribus.report.numbers import fixed, interval, listed, signed
-from paribus.report.reading import Arm, StudyRecord, read_study
+from paribus.evaluation.metrics import METRICS
+from paribus.records.reading import Arm, StudyRecord, read_study
 from paribus.statistics.aggregate import Task, aggregate
 
 CONFIDENCE = 0.95

@@ -11,26 +11,27 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from paribus import spec
 from paribus.cli import budgets
 from paribus.cli.power import Spread, foretold, print_power
 from paribus.cli.sizes import by_size, hashes_table, of_size, own_changes, same_claims, sizes_table, tight
 from paribus.cli.tables import printing, short, table
 from paribus.cli.tuning import foretold_tuning, with_first_stage
+from paribus.costs.latency import measure_latency
 from paribus.data.sources import Progress as Report
 from paribus.data.store import prepare
-from paribus.engines.latency import measure_latency
 from paribus.errors import AuditError
-from paribus.models.soundness import check_rules
-from paribus.study import spec
-from paribus.study.audit import audit, complaints
-from paribus.study.crossings import summary
-from paribus.study.designs import designs
-from paribus.study.effects import told
-from paribus.study.matching import matched_plan
-from paribus.study.own_rules import readable, rule_name
-from paribus.study.plan import Plan, build_plan
-from paribus.study.problems import shown
-from paribus.study.stopping import at_look, looks
+from paribus.plan.audit import audit, complaints
+from paribus.plan.building import build_plan
+from paribus.plan.designs import designs
+from paribus.plan.effects import told
+from paribus.plan.factorial import summary
+from paribus.plan.matching import matched_plan
+from paribus.plan.soundness import check_rules
+from paribus.records.plan import Plan
+from paribus.spec.own_rules import readable, rule_name
+from paribus.spec.problems import shown
+from paribus.spec.stopping import at_look, looks
 
 _HASH = 8  # digits shown of a hash
 

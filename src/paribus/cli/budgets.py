@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paribus.cli.tables import short
-from paribus.study.scale import circumstance
+from paribus.spec.sizes import circumstance
 
 
 def planned(arms: Mapping[str, Any]) -> Iterator[str]:

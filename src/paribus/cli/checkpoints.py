@@ -4,9 +4,9 @@ from pathlib import Path
 
 from paribus.checkpoints.export import export
 from paribus.checkpoints.importing import study_text
-from paribus.engines.finished import find_trial
 from paribus.errors import UserError
-from paribus.study.problems import printable
+from paribus.records.finished import find_trial
+from paribus.spec.problems import printable
 
 
 def export_trial(trial: str, folder: Path) -> None:

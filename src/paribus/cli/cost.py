@@ -13,16 +13,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from paribus import spec
 from paribus.cli.audit import preparation, workload_words
 from paribus.cli.tables import printing, short, table
+from paribus.costs.latency import measure_latency
+from paribus.costs.measuring import Machine, own_arms, study_costs, study_latencies, workload_latencies
+from paribus.costs.timing import Load
 from paribus.data.store import prepare
-from paribus.engines.costs import Machine, own_arms, study_costs, study_latencies, workload_latencies
-from paribus.engines.latency import measure_latency
-from paribus.generation.serving import Load
-from paribus.models.soundness import check_rules
-from paribus.study import spec
-from paribus.study.matching import matched_plan
-from paribus.study.plan import Plan, build_plan
+from paribus.plan.building import build_plan
+from paribus.plan.matching import matched_plan
+from paribus.plan.soundness import check_rules
+from paribus.records.plan import Plan
 
 BATCHES = (1, 16)
 

@@ -8,14 +8,14 @@ from paribus.cli.audit import preparation
 from paribus.cli.studies import wrapped
 from paribus.data.batches import Batch, TrainingBatches
 from paribus.data.objectives import IGNORE
+from paribus.data.shapes import special_tokens_of
 from paribus.data.store import Corpus, prepare
 from paribus.data.tasks import TASKS, find_task
 from paribus.errors import UserError
-from paribus.study.objective import OBJECTIVES, Objective
-from paribus.study.problems import printable
-from paribus.study.section import nearest_of
-from paribus.study.shapes import special_tokens_of
-from paribus.study.text import Data
+from paribus.spec.data import Data
+from paribus.spec.objective import OBJECTIVES, Objective
+from paribus.spec.problems import printable
+from paribus.spec.section import nearest_of
 
 WINDOW = 64
 """Tokens of the example's window."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from paribus.data.prompts import Prompt, prompt_of
 from paribus.data.rendering import render
-from paribus.engines.finished import FinishedTrial, find_trial
 from paribus.errors import UserError
 from paribus.generation.continuing import generate, room_after
 from paribus.generation.filling import fill
 from paribus.generation.sampling import Sampling
+from paribus.records.finished import FinishedTrial, find_trial
 
 DEFAULT_TOKENS = 128
 _CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}"

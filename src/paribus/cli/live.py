@@ -13,9 +13,9 @@ from rich.text import Text
 
 from paribus.cli.tuning import values_in_words
 from paribus.engines.trial import Event
-from paribus.study.plan import Plan
-from paribus.study.recipe import crossing
-from paribus.study.trials import TuningTrial
+from paribus.records.plan import Plan
+from paribus.records.trials import TuningTrial
+from paribus.spec.training import crossing
 
 NAME_WIDTH = 26
 SEED_COLUMNS = 5

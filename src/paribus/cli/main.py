@@ -83,7 +83,7 @@ def run(
 
     Ctrl-C stops cleanly; the same command goes on from there. The last line printed is the report's path.
     """
-    from paribus.study.reading import load_study
+    from paribus.plan.reading import load_study
 
     sets = overrides_of(overrides, seeds)
     checked = load_study(study, sets)
@@ -186,7 +186,7 @@ def audit(
     Exit status 1 when a `hold` breaks or an undeclared field differs. With --spread or --pilot it says what difference the
     seeds could detect.
     """
-    from paribus.study.reading import load_study
+    from paribus.plan.reading import load_study
 
     checked = load_study(study, overrides_of(overrides, seeds))  # a mistake is told before torch is imported
     from paribus.cli.power import spreads
@@ -242,7 +242,7 @@ def cost(
 
     Nothing is trained: weights are random.
     """
-    from paribus.study.reading import load_study
+    from paribus.plan.reading import load_study
 
     batches, prompts = _whole_numbers(batch, "--batch", 100_000), _whole_numbers(input_, "--input", 10_000_000)
     checked = load_study(study, overrides_of(overrides, None))
@@ -345,7 +345,7 @@ def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete and check it."""
     import json
 
-    from paribus.study.schema import study_schema
+    from paribus.spec.schema import study_schema
 
     print(json.dumps(study_schema(), indent=2, ensure_ascii=False))
 

@@ -9,17 +9,17 @@ from rich.console import Console
 from rich.text import Text
 from scipy import stats
 
+from paribus import spec
 from paribus.cli.tables import table
 from paribus.cli.tuning import all_claims
 from paribus.errors import UserError
+from paribus.evaluation.metrics import metric_of
 from paribus.files import read_json
-from paribus.report.metrics import metric_of
+from paribus.records.plan import Plan
+from paribus.spec.stopping import looks
 from paribus.statistics.power import detectable_in_sd, foretell, simultaneous_level
 from paribus.statistics.sequential import Stopping
 from paribus.statistics.verdicts import count_contrasts
-from paribus.study import spec
-from paribus.study.plan import Plan
-from paribus.study.stopping import looks
 
 Spread = Callable[[Mapping[str, Any]], float | None]
 """The standard deviation over seeds of a claim's improvements, in the claim's unit; None where it is not known."""

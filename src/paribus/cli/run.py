@@ -9,16 +9,16 @@ from typing import Any
 
 from rich.console import Console
 
+from paribus import spec
+from paribus.analyses.factorial.section import interaction_lines
+from paribus.api.experiment import Outcome, run_study
 from paribus.cli import budgets
 from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
 from paribus.engines.trial import Event
-from paribus.experiment import Outcome, run_study
-from paribus.report.crossings import interaction_lines
-from paribus.report.metrics import metric_of
-from paribus.study import spec
-from paribus.study.effects import told
+from paribus.evaluation.metrics import metric_of
+from paribus.plan.effects import told
 
 
 def default_directory(study: str) -> Path:

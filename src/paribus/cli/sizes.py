@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from paribus.cli.tables import table
-from paribus.study.arms import used_value
-from paribus.study.plan import Arm, Plan
+from paribus.plan.arms import used_value
+from paribus.records.plan import Arm, Plan
 
 _FIELDS = {
     "width": "model.width",

@@ -9,12 +9,12 @@ from typing import get_args
 from pydantic import ValidationError
 
 from paribus.errors import UserError
-from paribus.study.architecture import RULES, Model
-from paribus.study.objective import OBJECTIVES
-from paribus.study.own_rules import pinned, rule_name
-from paribus.study.problems import did_you_mean, listed, printable
-from paribus.study.reading import TEMPLATE, builtin_names, load_study
-from paribus.study.text import Data
+from paribus.plan.reading import TEMPLATE, builtin_names, load_study
+from paribus.spec.data import Data
+from paribus.spec.model import RULES, Model
+from paribus.spec.objective import OBJECTIVES
+from paribus.spec.own_rules import pinned, rule_name
+from paribus.spec.problems import did_you_mean, listed, printable
 
 _SWITCHES = ("parameters", "memory", "position", "mixer", "activation", "norm", "init")
 _VALUES = {"input_attention": RULES} | {field: get_args(Model.model_fields[field].annotation) for field in _SWITCHES}
@@ -79,8 +79,8 @@ def show_rule(name: str) -> None:
 
     Raises UserError if there is no such rule, or it is not sound.
     """
-    from paribus.models.soundness import rule_fault
     from paribus.models.visibility import picture, rule_of
+    from paribus.plan.soundness import rule_fault
 
     try:
         model = Model(input_attention=pinned(name, Path()), layers=2, heads=2, attention_window=3)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from paribus.cli.tables import short
-from paribus.study.plan import Plan, PlannedClaim
-from paribus.study.problems import shown
-from paribus.study.recipe import crossing
-from paribus.study.trials import Choice, Tuned, Values
-from paribus.study.tuning import MOST_WIDENINGS, tuned_plan, tuning_plan
+from paribus.plan.tuning import MOST_WIDENINGS, tuned_plan, tuning_plan
+from paribus.records.plan import Plan, PlannedClaim
+from paribus.records.trials import Choice, Tuned, Values
+from paribus.spec.problems import shown
+from paribus.spec.training import crossing
 
 
 def with_first_stage(plan: Plan) -> Plan:

@@ -14,9 +14,9 @@ from paribus.cli.audit import preparation
 from paribus.cli.tables import printing, table
 from paribus.errors import UserError
 from paribus.report.build import build_report
-from paribus.trail.archive import SUFFIXES, opened, pack
-from paribus.trail.retraining import TOLERANCE
-from paribus.trail.verification import Verification, verify
+from paribus.verify.archive import SUFFIXES, opened, pack
+from paribus.verify.retraining import TOLERANCE
+from paribus.verify.verification import Verification, verify
 
 WIDTH = 80
 

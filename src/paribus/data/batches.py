@@ -12,13 +12,13 @@ import numpy.typing as npt
 import paribus.data.denoising  # noqa: F401 - registers its objectives
 from paribus.data.counters import random_bits, stable_key, uniforms
 from paribus.data.objectives import IGNORE, OBJECTIVES, Ints, Pairs, Text, with_input_loss
+from paribus.data.shapes import Shape, shapes_of
 from paribus.data.specials import Specials
 from paribus.data.store import Corpus, Split
 from paribus.data.supervised import Documents, Epochs
 from paribus.data.windows import TrainingWindows, Windows, too_short
-from paribus.study.objective import Objective
-from paribus.study.shapes import Shape, shapes_of
-from paribus.study.text import Data
+from paribus.spec.data import Data
+from paribus.spec.objective import Objective
 
 HASHED_STEPS = 10_000
 """Steps that the hash of a plan covers, at most."""

@@ -16,10 +16,18 @@ from paribus.data.splits import SPLITS, Division, divide
 from paribus.data.spool import Spool
 from paribus.data.tables import columns_of
 from paribus.data.tasks import TaskSource
-from paribus.data.tokenizer import PIECE, Tokenizer, WordTokenizer, byte_tokenizer, cut_pieces, train_bpe, train_words
+from paribus.data.tokenizer import (
+    PIECE,
+    Tokenizer,
+    WordTokenizer,
+    byte_tokenizer,
+    cut_pieces,
+    train_bpe,
+    train_words,
+)
 from paribus.errors import DataError
 from paribus.files import replacing
-from paribus.study.text import Data
+from paribus.spec.data import Data
 
 SAMPLE = 100_000_000
 """Bytes of the training split that the BPE learns from, at most."""

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from paribus.data.objectives import IGNORE, PADDING, Ints, Pairs, Text
+from paribus.data.shapes import Shape, cut_shapes
 from paribus.data.specials import Specials
-from paribus.study.measuring import Evaluation
-from paribus.study.objective import Objective
-from paribus.study.shapes import Shape, cut_shapes
+from paribus.spec.evaluation import Evaluation
+from paribus.spec.objective import Objective
 
 SAME_SPLIT = 0.05
 """Shares of a window that are no further apart are taken for the same."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from paribus.data.prompts import Prompt, prompt_from
 from paribus.data.specials import Specials
-from paribus.study.objective import Objective
-from paribus.study.workload import Lengths, Turn
+from paribus.spec.objective import Objective
+from paribus.spec.workload import Lengths, Turn
 
 
 class Spoken(NamedTuple):

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from paribus.data.counters import random_bits, uniforms
 from paribus.data.objectives import IGNORE, Bits, Ints, Pairs, Text, objective
+from paribus.data.shapes import Shape
 from paribus.data.specials import Specials
-from paribus.study.objective import Objective
-from paribus.study.shapes import Shape
+from paribus.spec.objective import Objective
 
 
 @objective("span_corruption", "ul2")

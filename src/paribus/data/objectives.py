@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from paribus.data.shapes import Shape
 from paribus.data.specials import Specials
-from paribus.study.objective import Objective
-from paribus.study.shapes import Shape
+from paribus.spec.objective import Objective
 
 Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]

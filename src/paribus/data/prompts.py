@@ -14,7 +14,7 @@ from typing import NamedTuple
 from paribus.data.specials import Specials
 from paribus.data.tokenizer import Tokenizer
 from paribus.errors import UserError
-from paribus.study.objective import Objective
+from paribus.spec.objective import Objective
 
 MASK = "<|mask|>"
 """How [MASK] is written in a text."""

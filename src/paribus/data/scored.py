@@ -10,15 +10,15 @@ from paribus.data.continuation import ask, continuation_shapes, scored_tokens
 from paribus.data.counters import random_bits, stable_key
 from paribus.data.denoising import only_masked
 from paribus.data.objectives import IGNORE, Bits, Ints, Pairs
+from paribus.data.shapes import Shape, shapes_of
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
 from paribus.data.supervised import Documents
 from paribus.data.windows import EvaluationWindows, Windows, evaluation_windows
 from paribus.errors import DataError
-from paribus.study.measuring import Evaluation
-from paribus.study.objective import Objective
-from paribus.study.shapes import Shape, shapes_of
-from paribus.study.text import Data
+from paribus.spec.data import Data
+from paribus.spec.evaluation import Evaluation
+from paribus.spec.objective import Objective
 
 Rows = tuple[Ints, Pairs]
 """Which window each pair belongs to, and the pairs."""

@@ -6,7 +6,7 @@ the start of a target, [MASK], the modes of UL2's denoisers R, S and X, then the
 
 from dataclasses import dataclass
 
-from paribus.study.shapes import MODES, MODES_FROM, SENTINELS_FROM
+from paribus.data.shapes import MODES, MODES_FROM, SENTINELS_FROM
 
 START, MASK = 0, 1
 """Places in the order."""

@@ -34,7 +34,7 @@ from paribus.data.tasks import TaskSource, find_task
 from paribus.data.tokenizer import Tokenizer
 from paribus.errors import DataError
 from paribus.files import read_json, write_json
-from paribus.study.text import Data
+from paribus.spec.data import Data
 
 FORMAT = 2
 """Raise it when the same text would give other tokens, documents or files."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from paribus.data.sources import CHUNK, TextFile
 from paribus.data.streams import Advance, checked_utf8, opened, read_chunks
 from paribus.errors import DataError
-from paribus.study.text import Data
+from paribus.spec.data import Data
 
 RECORD = 64 << 20
 """Bytes of the longest line of jsonl, csv and tsv: such a record is held in memory."""

@@ -19,7 +19,7 @@ from paribus.data.counters import random_bits, stable_key
 from paribus.data.documents import Piece, pair
 from paribus.data.splits import SplitName
 from paribus.errors import DataError
-from paribus.study.text import Data
+from paribus.spec.data import Data
 
 VERSION = 1
 """Raise it when a task would give other examples."""

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from paribus.data.counters import random_bits, stable_key
+from paribus.data.shapes import Shape
 from paribus.data.store import Split
 from paribus.errors import DataError
-from paribus.study.shapes import Shape
 
 Ints = npt.NDArray[np.int64]
 

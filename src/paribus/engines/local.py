@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paribus.engines.job import Job
 from paribus.engines.trial import Event
 from paribus.errors import UserError
+from paribus.records.job import Job
 from paribus.training.runtime import MALLOC_ENVIRONMENT
 
 ATTEMPTS = 2

@@ -13,17 +13,17 @@ from safetensors.numpy import save_file
 
 from paribus import files
 from paribus.data.store import Corpus
-from paribus.engines.environment import environment_of
-from paribus.engines.job import Job
 from paribus.engines.local import LocalEngine, default_workers
-from paribus.engines.manifest import NAME, altered, read_manifest
 from paribus.engines.trial import Event, evaluation_batches
-from paribus.engines.trial_state import HALF, set_aside, state_of, states_of, windows_of
 from paribus.errors import UserError
-from paribus.study.audit import common_by_size, recorded
-from paribus.study.plan import Plan
-from paribus.study.problems import shown
-from paribus.study.trials import Trial, Tuned, TuningTrial
+from paribus.plan.audit import common_by_size, recorded
+from paribus.records.environment import environment_of
+from paribus.records.job import Job
+from paribus.records.manifest import NAME, altered, read_manifest
+from paribus.records.plan import Plan
+from paribus.records.trial_state import HALF, set_aside, state_of, states_of, windows_of
+from paribus.records.trials import Trial, Tuned, TuningTrial
+from paribus.spec.problems import shown
 from paribus.training.runtime import Runtime, resolve
 
 

@@ -12,21 +12,21 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from paribus import files
+from paribus.costs.counting import parameter_counts
 from paribus.data.continuation import off_distribution
 from paribus.data.scored import EvaluationBatches
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
-from paribus.engines.branches import LOSSES, branch_folder, branch_result, budgets_record, finished
-from paribus.engines.job import Job
 from paribus.engines.memory import forget_peak_memory, peak_memory
-from paribus.engines.sessions import Session
-from paribus.engines.step_log import StepLog
 from paribus.evaluation.lengths import by_window_factor
 from paribus.evaluation.scoring import Score, Scored, by_split, score_windows
-from paribus.models.cost import parameter_counts
 from paribus.models.interface import interface_of
-from paribus.study.budgets import Branch
-from paribus.study.spec import Config
+from paribus.records.branches import LOSSES, branch_folder, branch_result, budgets_record, finished
+from paribus.records.job import Job
+from paribus.records.sessions import Session
+from paribus.records.step_log import StepLog
+from paribus.spec.budgets import Branch
+from paribus.spec.study import Config
 from paribus.training.trainer import Diverged, StepRecord, Trainer
 
 CHECKPOINT_SECONDS = 30.0

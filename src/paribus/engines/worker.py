@@ -14,11 +14,11 @@ import traceback
 from typing import Any, TextIO
 
 from paribus.data.store import Corpus, prepare
-from paribus.engines.environment import code_identity
-from paribus.engines.job import Job
 from paribus.engines.trial import Event, TrialRun
 from paribus.errors import UserError
-from paribus.study.text import Data
+from paribus.records.environment import code_identity
+from paribus.records.job import Job
+from paribus.spec.data import Data
 from paribus.training.runtime import prepare_process
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 
 from paribus.data.scored import EvaluationBatches
+from paribus.data.shapes import special_tokens_of
 from paribus.data.store import Corpus
 from paribus.errors import DataError
 from paribus.evaluation.scoring import Score, score_windows
 from paribus.models.transformer import Transformer
-from paribus.study.shapes import special_tokens_of
-from paribus.study.spec import Config
+from paribus.spec.study import Config
 
 
 def by_window_factor(

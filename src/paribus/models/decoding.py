@@ -11,7 +11,7 @@ from paribus.models.layers import View
 from paribus.models.positions import RelativeBias
 from paribus.models.sight import Layout, Sight
 from paribus.models.visibility import RULES
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 Views = tuple[list[View], list[View] | list[None]]
 """Of each layer: of its merged or self-attention, and of its cross-attention where it has one that reads something."""

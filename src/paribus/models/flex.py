@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from paribus.models.visibility import RULES, Place, rule_of
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 BLOCK = 128
 """Queries and keys of a block: what the kernels are built for."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from paribus.models.interface import Interface
 from paribus.models.positions import TABLE_STD
 from paribus.models.transformer import parameter_shapes
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 Scale = Callable[[str, tuple[int, ...]], float]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paribus.study.spec import Config
+from paribus.spec.study import Config
 
 
 @dataclass(frozen=True)

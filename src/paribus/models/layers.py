@@ -15,7 +15,7 @@ from paribus.models.attention import Mask, attend
 from paribus.models.flex import Flex
 from paribus.models.linear_attention import Form, linear_features, linear_read, linear_state
 from paribus.models.positions import Rotary, rotate
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 Past = tuple[Tensor, ...]
 """What later positions read of earlier ones in one attention: keys and values (B, G, T, d), or linear attention's state."""

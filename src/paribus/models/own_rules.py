@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from paribus.errors import StudyError
-from paribus.study.architecture import OWN_RULE
-from paribus.study.own_rules import content_hash
+from paribus.spec.model import OWN_RULE
+from paribus.spec.own_rules import content_hash
 
 
 @lru_cache(maxsize=256)

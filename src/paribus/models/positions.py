@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paribus.errors import UserError
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 Rotary = tuple[Tensor, Tensor]
 

@@ -27,7 +27,7 @@ from paribus.models.layers import View
 from paribus.models.linear_attention import form_of
 from paribus.models.positions import RelativeBias, Rotary, alibi, rotary_table
 from paribus.models.visibility import DRAWN, RULES, dense_mask
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 KEPT_MASKS = 64
 

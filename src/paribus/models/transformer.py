@@ -25,7 +25,7 @@ from paribus.models.interface import Interface
 from paribus.models.layers import ACTIVATIONS, Growing, Laid, Layer, Linear, Norm, Past, Typed, View
 from paribus.models.positions import AddedPositions, RelativeBias
 from paribus.models.sight import Backend, Layout, Sight
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 LayerStep = Callable[..., tuple[Tensor, Past]]
 

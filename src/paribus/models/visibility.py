@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from paribus.models.own_rules import own_rule
-from paribus.study.architecture import Model
+from paribus.spec.model import Model
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from paribus.errors import UserError
 from paribus.files import write_text
-from paribus.report.reading import StudyRecord, read_study
+from paribus.records.reading import StudyRecord, read_study
 
 FORMATS = {"html": "html", "md": "md", "json": "json", "latex": "tex"}
 """What a report can be, and how the name of its file ends."""

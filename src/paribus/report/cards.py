@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from paribus.report import numbers, repeats, wording
-from paribus.report.metrics import metric_of
-from paribus.report.reading import Claim, StudyRecord, Verdict
-from paribus.report.scope import seed_text
-from paribus.report.stopping import rule_of
-from paribus.report.strips import draw_interval, reach_of
-from paribus.study.scale import circumstance
+from paribus.display import numbers, repeats, wording
+from paribus.display.scope import seed_text
+from paribus.display.stopping import rule_of
+from paribus.display.strips import draw_interval, reach_of
+from paribus.evaluation.metrics import metric_of
+from paribus.records.reading import Claim, StudyRecord, Verdict
+from paribus.spec.sizes import circumstance
 
 Pairs = tuple[tuple[str, str], ...]
 

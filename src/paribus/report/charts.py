@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from paribus.report.budget_charts import budget_gaps, budget_losses
+from paribus.analyses.budgets.charts import budget_gaps, budget_losses
+from paribus.analyses.factorial.charts import crossing_effects, interactions
+from paribus.analyses.sizes.charts import frontiers, gaps_by_size
+from paribus.analyses.tuning.charts import sensitivity, tuning
+from paribus.display.effects import forest, matched
+from paribus.display.figures import Chart, ChartBook, Row
+from paribus.records.reading import StudyRecord
 from paribus.report.costs import cost
-from paribus.report.crossing_charts import crossing_effects, interactions
 from paribus.report.curves import learning, training
-from paribus.report.effects import forest, matched
-from paribus.report.figures import Chart, ChartBook, Row
 from paribus.report.lengths import beyond, splits
-from paribus.report.reading import StudyRecord
-from paribus.report.size_charts import frontiers, gaps_by_size
-from paribus.report.tuning_charts import sensitivity, tuning
 
 MAKERS: tuple[Callable[[StudyRecord, dict[str, list[Row]]], Chart | None], ...] = (
     forest,

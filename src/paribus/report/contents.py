@@ -2,9 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-from paribus.report import budgets, crossings, ledger, matchings, sizes, trail, tuning
-from paribus.report.parts import Part, PartFunction
-from paribus.report.reading import StudyRecord
+from paribus.analyses.budgets import section as budgets
+from paribus.analyses.factorial import section as crossings
+from paribus.analyses.ledger import section as ledger
+from paribus.analyses.matching import section as matchings
+from paribus.analyses.sizes import section as sizes
+from paribus.analyses.tuning import section as tuning
+from paribus.display.parts import Part, PartFunction
+from paribus.records.reading import StudyRecord
+from paribus.report import trail
 
 PARTS: Mapping[str, tuple[PartFunction, ...]] = {
     "effects": (matchings.part, tuning.part),

@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from paribus.report.figures import (
+from paribus.display.figures import (
     Chart,
     Row,
     Spec,
@@ -14,11 +14,11 @@ from paribus.report.figures import (
     highlight,
     rounded,
 )
-from paribus.report.measured import main_metric
-from paribus.report.metrics import Metric
-from paribus.report.numbers import mean
-from paribus.report.reading import StudyRecord
-from paribus.report.tables import OFF
+from paribus.display.measured import main_metric
+from paribus.display.numbers import mean
+from paribus.display.tables import OFF
+from paribus.evaluation.metrics import Metric
+from paribus.records.reading import StudyRecord
 
 _COSTS = (
     ("Training FLOPs", "train_flops", "Training FLOPs per trial", "FLOPs"),

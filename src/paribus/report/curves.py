@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from paribus.report.figures import (
+from paribus.display.figures import (
     _TRAINING_BINS,
     Chart,
     Row,
@@ -22,10 +22,10 @@ from paribus.report.figures import (
     reference,
     reference_of,
 )
-from paribus.report.measured import charted, objectives
-from paribus.report.metrics import Metric
-from paribus.report.reading import StudyRecord, Trial
-from paribus.report.wording import short_name
+from paribus.display.measured import charted, objectives
+from paribus.display.wording import short_name
+from paribus.evaluation.metrics import Metric
+from paribus.records.reading import StudyRecord, Trial
 
 # Learning curves.
 

@@ -17,14 +17,15 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from paribus.report import numbers, settings, tables, wording
+from paribus.display import numbers, tables, wording
+from paribus.display.figures import ChartBook, colour, dash
+from paribus.display.latex import table_latex
+from paribus.display.scope import guide, scope_note
+from paribus.records.reading import StudyRecord
+from paribus.report import settings
 from paribus.report.cards import cards
 from paribus.report.charts import draw_charts
 from paribus.report.contents import parts_of
-from paribus.report.figures import ChartBook, colour, dash
-from paribus.report.latex import table_latex
-from paribus.report.reading import StudyRecord
-from paribus.report.scope import guide, scope_note
 from paribus.report.visibility import draw_visibility
 
 

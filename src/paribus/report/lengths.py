@@ -5,8 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from paribus.report.curves import paired
-from paribus.report.figures import (
+from paribus.display.figures import (
     Chart,
     Row,
     Spec,
@@ -21,13 +20,14 @@ from paribus.report.figures import (
     reference,
     reference_of,
 )
-from paribus.report.measured import LOSSES, charted, main_loss, objectives
-from paribus.report.metrics import Metric
-from paribus.report.numbers import grouped
-from paribus.report.reading import StudyRecord, Trial
-from paribus.report.scores import Score, Weight
-from paribus.report.tables import length_text
-from paribus.report.wording import short_name
+from paribus.display.measured import LOSSES, charted, main_loss, objectives
+from paribus.display.numbers import grouped
+from paribus.display.tables import length_text
+from paribus.display.wording import short_name
+from paribus.evaluation.metrics import Metric
+from paribus.records.reading import StudyRecord, Trial
+from paribus.records.scores import Score, Weight
+from paribus.report.curves import paired
 
 MOST_SPLITS = 8
 """Lengths of input that stand in the chart by themselves; more are gathered in bins."""

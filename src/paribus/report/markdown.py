@@ -3,16 +3,11 @@
 import re
 from collections.abc import Iterable
 
-from paribus.report.cards import flags, over_all_knobs
-from paribus.report.contents import parts_of
-from paribus.report.metrics import metric_of
-from paribus.report.numbers import decimals, fixed, interval, signed
-from paribus.report.parts import Part
-from paribus.report.reading import Claim, StudyRecord
-from paribus.report.repeats import Contrast, Group, at, contrasts, groups, remark
-from paribus.report.scope import guide, scope_note
-from paribus.report.settings import command, settings, shown
-from paribus.report.tables import (
+from paribus.display.numbers import decimals, fixed, interval, signed
+from paribus.display.parts import Part
+from paribus.display.repeats import Contrast, Group, at, contrasts, groups, remark
+from paribus.display.scope import guide, scope_note
+from paribus.display.tables import (
     Cell,
     Table,
     arms_table,
@@ -23,7 +18,7 @@ from paribus.report.tables import (
     trials_table,
     troubled_trials,
 )
-from paribus.report.wording import (
+from paribus.display.wording import (
     OUTCOMES,
     answer,
     cautions,
@@ -33,6 +28,11 @@ from paribus.report.wording import (
     lesson,
     rule,
 )
+from paribus.evaluation.metrics import metric_of
+from paribus.records.reading import Claim, StudyRecord
+from paribus.report.cards import flags, over_all_knobs
+from paribus.report.contents import parts_of
+from paribus.report.settings import command, settings, shown
 
 
 def plain(text: str) -> str:

@@ -2,17 +2,28 @@
 
 import re
 
-from paribus.report import repeats
+from paribus.display import repeats
+from paribus.display.latex import fragment, table_latex
+from paribus.display.measured import tabled
+from paribus.display.numbers import (
+    MISSING,
+    compact,
+    decimals,
+    fixed,
+    grouped,
+    interval,
+    listed,
+    mean,
+    signed,
+    spread,
+)
+from paribus.display.scope import scope_of
+from paribus.display.stopping import stopping_text
+from paribus.display.tables import Cell, Table, number, off_notes, results_table
+from paribus.display.wording import EXPECTATIONS, confidence_text, short_name
+from paribus.evaluation.metrics import metric_of
+from paribus.records.reading import Claim, StudyRecord
 from paribus.report.contents import in_order, parts_of
-from paribus.report.latex import fragment, table_latex
-from paribus.report.measured import tabled
-from paribus.report.metrics import metric_of
-from paribus.report.numbers import MISSING, compact, decimals, fixed, grouped, interval, listed, mean, signed, spread
-from paribus.report.reading import Claim, StudyRecord
-from paribus.report.scope import scope_of
-from paribus.report.stopping import stopping_text
-from paribus.report.tables import Cell, Table, number, off_notes, results_table
-from paribus.report.wording import EXPECTATIONS, confidence_text, short_name
 
 
 def paper(record: StudyRecord) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from paribus.report.numbers import flat, listed, value_text
-from paribus.report.reading import Json, StudyRecord
-from paribus.study.spec import Config
+from paribus.display.numbers import flat, listed, value_text
+from paribus.records.reading import Json, StudyRecord
+from paribus.spec.study import Config
 
 _ALWAYS = {
     "data": ("corpus", "window"),

@@ -3,16 +3,16 @@
 from dataclasses import asdict
 from typing import Any
 
+from paribus.display.measured import scored_on, tabled
+from paribus.display.numbers import mean, spread
+from paribus.display.repeats import contrasts, kind_of, over_knobs, remark
+from paribus.display.scope import scope_note
+from paribus.display.tables import Table, checks
+from paribus.display.wording import answer, cautions, effect, estimand_text, lesson, rule
+from paribus.records.reading import Claim, StudyRecord
+from paribus.records.scores import Score
 from paribus.report.contents import in_order, parts_of
-from paribus.report.measured import scored_on, tabled
-from paribus.report.numbers import mean, spread
-from paribus.report.reading import Claim, StudyRecord
-from paribus.report.repeats import contrasts, kind_of, over_knobs, remark
-from paribus.report.scope import scope_note
-from paribus.report.scores import Score
 from paribus.report.settings import command
-from paribus.report.tables import Table, checks
-from paribus.report.wording import answer, cautions, effect, estimand_text, lesson, rule
 
 
 def summary(record: StudyRecord) -> dict[str, Any]:

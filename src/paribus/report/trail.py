@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from paribus.report.numbers import MISSING, duration, fixed, flat, listed, mean, value_text
-from paribus.report.numbers import compact as short
-from paribus.report.parts import Part
-from paribus.report.reading import Json, StudyRecord, Trial
-from paribus.report.tables import Cell, Table, arm_cell, number
+from paribus.display.numbers import MISSING, duration, fixed, flat, listed, mean, value_text
+from paribus.display.numbers import compact as short
+from paribus.display.parts import Part
+from paribus.display.tables import Cell, Table, arm_cell, number
+from paribus.records.reading import Json, StudyRecord, Trial
 
 _PHASES = ("setup", "training", "evaluation", "checkpoint")
 _HOW = ("device", "dtype", "compile", "threads", "attention")

@@ -11,11 +11,11 @@ from typing import Any
 from markupsafe import Markup, escape
 from pydantic import ValidationError
 
+from paribus.display.numbers import listed
 from paribus.errors import StudyError
-from paribus.report.numbers import listed
-from paribus.report.reading import Arm
-from paribus.study.architecture import RULES, Model
-from paribus.study.own_rules import rule_name
+from paribus.records.reading import Arm
+from paribus.spec.model import RULES, Model
+from paribus.spec.own_rules import rule_name
 
 _CELL, _GAP, _LEFT, _TOP = 17, 6, 26, 22
 _WINDOW = 3

@@ -19,7 +19,7 @@ import torch._dynamo as dynamo
 from paribus.errors import StudyError
 from paribus.models.flex import SMALLEST_HEAD
 from paribus.models.sight import Backend
-from paribus.study.spec import Config
+from paribus.spec.study import Config
 
 
 @dataclass(frozen=True)

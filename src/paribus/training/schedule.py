@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from paribus.study.budgets import Branch
-from paribus.study.recipe import Training
+from paribus.spec.budgets import Branch
+from paribus.spec.training import Training
 
 
 class Schedule(NamedTuple):

@@ -27,8 +27,8 @@ from paribus.models.interface import interface_of
 from paribus.models.layers import Layer
 from paribus.models.loss import chunk_loss, summed_loss
 from paribus.models.transformer import Transformer
-from paribus.study.budgets import Branch, branches_of
-from paribus.study.spec import Config
+from paribus.spec.budgets import Branch, branches_of
+from paribus.spec.study import Config
 from paribus.training import checkpoint
 from paribus.training.runtime import Runtime
 from paribus.training.schedule import Schedule
