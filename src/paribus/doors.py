@@ -1,0 +1,28 @@
+"""The doors of paribus: each kind of part, and what others must know of one. docs/extending.md has an example of each.
+
+A part of your own is named `FILE.py:NAME` in a study, wherever a built-in name may stand. Decorating it is needed only where its
+facts are not the defaults.
+"""
+
+from dataclasses import dataclass
+
+from paribus.registry import Door, Facts
+
+
+@dataclass(frozen=True)
+class RuleFacts(Facts):
+    """Of a visibility rule."""
+
+    looks_back: bool = False
+    """Whether no input position sees a later one, so that the input can be predicted too."""
+    random: bool = False
+    """Whether it is drawn anew for each sequence, from its seed."""
+    halves: bool = False
+    """Whether it treats the two halves of the heads apart, so that their number must be even."""
+    alternates: bool = False
+    """Whether it treats layers apart, so that there must be two or more."""
+    window: bool = False
+    """Whether it reads `model.attention_window`, which then must be set."""
+
+
+rule = Door("rule", RuleFacts, "models.rules", what="a visibility rule: which keys a query sees")
