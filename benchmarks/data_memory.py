@@ -20,7 +20,7 @@ CASES = {"lines": "\n", "one_line": " ", "no_blanks": "", "one_document": "\n"}
 PREPARE = """
 import json, resource, sys
 from paribus.data.store import prepare
-from paribus.study.text import Data
+from paribus.spec.data import Data
 corpus = prepare(Data(corpus=sys.argv[1]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 print(json.dumps({"peak_rss_mb": round(peak), **corpus.summary()}))

@@ -116,8 +116,10 @@ def write_study(
         for label, arm, init, _ in planned
         for seed in range(seeds)
     }
+    more: dict[str, Any] = {"condition": {}, "vary": [], "hold": []}
     judged = [
-        {**claim.model_dump(mode="json"), "number": number, "under": None} for number, claim in enumerate(study.claim)
+        {**claim.model_dump(mode="json"), "number": number, "condition": {}, "vary": [], "hold": []}
+        for number, claim in enumerate(study.claim)
     ]
     if again == ["gpt", "unilm"]:
         judged.insert(
@@ -126,15 +128,19 @@ def write_study(
                 **judged[0],
                 "arm": f"{name['unilm']} [init=normal_0.02]",
                 "against": f"{name['gpt']} [init=normal_0.02]",
-                "under": "model.init = normal_0.02",
+                "condition": {"setting": {"field": "model.init", "value": "normal_0.02"}},
             },
         )
     write_json(
         directory / "plan.json",
         {
+            "base": Config.model_validate(base).model_dump(mode="json"),
             "arms": [
                 {
                     "name": label,
+                    "written": repeat or label,
+                    "condition": {"setting": {"field": "model.init", "value": init}} if repeat else {},
+                    "changes": {"model.init": init} if repeat else {},
                     "overrides": {f"model.{key}": value for key, value in SWITCHES[arm].items()}
                     | ({"model.init": init} if repeat else {}),
                     "config": config(arm, init),
@@ -362,7 +368,7 @@ def _judge(claim: dict[str, Any], finals: dict[str, dict[int, float]], number: i
             "equal": (-margin < low and high < margin, low > margin or high < -margin),
         }[claim["expect"]]
         verdict = "supported" if side[0] else "refuted" if side[1] else "undecided"
-    fields = ("says", "arm", "against", "metric", "expect", "margin", "estimand", "under")
+    fields = ("says", "arm", "against", "metric", "expect", "margin", "estimand", "condition")
     return {field: claim[field] for field in fields} | {
         "verdict": verdict,
         "estimate": float(np.mean(gains)) if gains else None,

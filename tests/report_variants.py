@@ -85,18 +85,19 @@ def with_matchings(directory: Path, outcomes: dict[str, dict[str, str]]) -> None
     plan["matchings"], found["matchings"] = [], []
     for quantity, knobs in outcomes.items():
         for value, (knob, outcome) in enumerate(knobs.items(), 100):
-            by = f" by {knob}" if len(knobs) > 1 else ""
+            matched = {"quantities": [quantity], "knobs": [knob], "among_others": len(knobs) > 1}
             changes = {f"model.{knob}": value}
             name = f"{claim['arm']} [{quantity}: {knob}={value}]"
-            again = {"arm": name, "under": f"equal {quantity}{by}"}
-            plan["arms"].append({**original, "name": name, "repeats": claim["arm"], "matched": [quantity]})
-            plan["claims"].append({**claim, **again, "matching": quantity, "knob": knob})
-            found["claims"].append({**verdict, **again, "verdict": outcome})
-            solved = {"quantities": [quantity], "knobs": [knob], "under": again["under"], "reference": claim["against"]}
+            again = {"condition": {"matching": matched}}
+            plan["arms"].append({**original, "name": name, "repeats": claim["arm"], **again, "changes": changes})
+            plan["claims"].append({**claim, **again, "arm": name})
+            found["claims"].append({**verdict, **again, "arm": name, "verdict": outcome})
+            solved = {"condition": again["condition"], "reference": claim["against"]}
             plan["matchings"].append({**solved, "changes": {claim["arm"]: changes}, "latencies": {}})
             costs = audited["arms"][claim["arm"]]
             audited["arms"][name] = {**costs, quantity: audited["arms"][claim["against"]].get(quantity)}
-        said = {key: claim[key] for key in ("says", "arm", "against")} | {"claim": 0, "matching": quantity}
+        said = {key: claim[key] for key in ("says", "arm", "against")} | {"claim": 0}
+        said |= {"condition": {"matching": {"quantities": [quantity], "knobs": []}}}
         over = next(iter(knobs.values())) if len(set(knobs.values())) == 1 else "undecided"
         found["matchings"].append({**said, "verdicts": knobs, "verdict": over})
     for name, value in (("plan.json", plan), ("verdicts.json", found), ("audit.json", audited)):
@@ -104,15 +105,19 @@ def with_matchings(directory: Path, outcomes: dict[str, dict[str, str]]) -> None
 
 
 def under_values(directory: Path, field: str, values: list[Any], outcome: str, **more: Any) -> None:
-    """Judge the first claim again under each value of a field, with this verdict."""
+    """Judge the first claim again under each value of a field, with this verdict; of a tuned one at common values."""
+
+    def at(value: Any) -> dict[str, Any]:
+        setting = {"field": field, "value": value}
+        return {"common": [setting]} if field.startswith("training.") else {"setting": setting}
 
     def planned(plan: Any) -> None:
         for value in values:
-            plan["claims"].append({**plan["claims"][0], "under": f"{field} = {value}", **more})
+            plan["claims"].append({**plan["claims"][0], "condition": at(value), **more})
 
     def judged(found: Any) -> None:
         for value in values:
-            found["claims"].append({**found["claims"][0], "under": f"{field} = {value}", "verdict": outcome})
+            found["claims"].append({**found["claims"][0], "condition": at(value), "verdict": outcome})
 
     edit(directory / "plan.json", planned)
     edit(directory / "verdicts.json", judged)

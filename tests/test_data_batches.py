@@ -51,7 +51,7 @@ def test_a_batch_depends_on_seed_and_step_alone(corpus: Corpus, data: Data) -> N
 def test_another_process_draws_the_same_batches(corpus: Corpus, data: Data) -> None:
     script = (
         "import sys\nfrom paribus.data.batches import TrainingBatches\nfrom paribus.data.store import prepare\n"
-        "from paribus.study.objective import Objective\nfrom paribus.study.text import Data\n"
+        "from paribus.spec.objective import Objective\nfrom paribus.spec.data import Data\n"
         "data = Data.model_validate_json(sys.argv[1])\n"
         "print(TrainingBatches(prepare(data), data, Objective(), 4, 7).data_plan(50)['data_order'])\n"
     )
@@ -173,7 +173,7 @@ def test_processes_that_ask_at_once_build_one_store_and_agree(tmp_path: Path) ->
     folder = write_folder(tmp_path / "docs", documents(40, seed=9))
     data = Data(corpus=str(folder), vocabulary=350, window=32)
     script = (
-        "import sys, json\nfrom paribus.data.store import prepare\nfrom paribus.study.text import Data\n"
+        "import sys, json\nfrom paribus.data.store import prepare\nfrom paribus.spec.data import Data\n"
         "stages = set()\ncorpus = prepare(Data.model_validate_json(sys.argv[1]), lambda stage, done, total: stages.add(stage))\n"
         "print(json.dumps([corpus.hash, int(corpus.split('train').tokens.sum()), len(stages)]))\n"
     )

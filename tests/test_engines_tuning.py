@@ -15,6 +15,7 @@ from paribus.data.store import Corpus, prepare
 from paribus.engines.trial import Job, TrialRun
 from paribus.errors import UserError
 from paribus.files import read_json
+from paribus.records.condition import Condition
 from paribus.records.finished import find_trial
 from paribus.records.plan import Plan
 from paribus.report.build import build_report
@@ -78,7 +79,7 @@ def test_each_arm_is_judged_at_its_best_and_the_record_says_how_it_was_chosen(fi
         whole = {rate: score for rate, score in scores.items() if score is not None}
         assert min(whole, key=lambda rate: whole[rate]) == choice["values"][RATE] == arms[arm]
     claims = read_json(finished / "verdicts.json")["claims"]
-    assert [claim["under"] for claim in claims][:2] == [None, f"{RATE} = 0.005"]
+    assert [str(Condition.model_validate(claim["condition"])) for claim in claims][:2] == ["", f"{RATE} = 0.005"]
     assert all(verdict["verdict"] in ("supported", "refuted", "undecided") for verdict in claims)
     assert find_trial(f"{finished}:gpt").config.training.learning_rate == arms["gpt"]
     assert list(chosen(Plan.from_dict(read_json(finished / "plan.json")).tuning))[1].startswith(

@@ -13,6 +13,7 @@ from paribus.analyses.claims.judging import judge
 from paribus.analyses.factorial.judging import Asked, crossing_effects
 from paribus.analyses.factorial.section import digits, interaction_lines, part
 from paribus.plan.factorial import design
+from paribus.records.condition import AS_WRITTEN
 from paribus.records.reading import StudyRecord, read_study
 from paribus.report.build import build_report
 from paribus.report.charts import draw_charts
@@ -37,7 +38,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for arm in arms
     }
     weights = {"gpt": 1.0, "unilm": -1.0, "unshared_causal": -1.0, "unshared": 1.0}
-    claim = {"metric": "bits_per_byte", "expect": "better", "margin": 0.01, "estimand": "text_like_it", "under": None}
+    claim = {"metric": "bits_per_byte", "expect": "better", "margin": 0.01, "estimand": "text_like_it", "condition": {}}
     effect = claim | {
         "says": "Attention gains more with parameters of its own",
         "kind": "interaction",
@@ -52,7 +53,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     verdicts = json.loads((folder / "verdicts.json").read_text())
     verdicts["effects"] = judge([effect], scores, WINDOWS, 0.95)["claims"]
     verdicts["crossings"] = crossing_effects(
-        [(None, crossed)], Asked("bits_per_byte", "text_like_it"), scores, WINDOWS, 0.95, range(5)
+        [(AS_WRITTEN, crossed)], Asked("bits_per_byte", "text_like_it"), scores, WINDOWS, 0.95, range(5)
     )
     write_json(folder / "verdicts.json", verdicts)
     return folder

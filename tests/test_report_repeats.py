@@ -52,7 +52,7 @@ def test_what_agrees_over_all_knobs_is_told_once(directory: Path) -> None:
     edit(directory / "verdicts.json", lambda found: found["claims"][0].update(verdict="refuted"))
     record = read_study(directory)
     said = repeats.matched_sentence(record, record.claims[0])
-    assert said == "At equal parameters and kv_bytes it stays refuted."
+    assert said == "At equal parameters and bytes of keys and values it stays refuted."
 
 
 def test_what_each_arm_costs_stands_beside_the_reference(directory: Path) -> None:
@@ -106,17 +106,19 @@ def test_repeats_are_grouped_by_kind_and_long_lists_are_folded(directory: Path) 
 def test_a_size_is_told_from_a_setting_at_that_size(directory: Path) -> None:
     def sized(plan: dict) -> None:
         claim = plan["claims"][0]
-        unders = ["size 1M", "size 3M", "model.init = normal_0.02 at size 1M", "equal parameters at size 3M"]
-        plan["claims"] = [{**claim, "under": under, "size": "3M" if "3M" in under else "1M"} for under in unders]
-        plan["claims"][3]["matching"] = "parameters"
+        setting = {"field": "model.init", "value": "normal_0.02"}
+        matching = {"quantities": ["parameters"], "knobs": ["feed_forward"]}
+        more: list[dict] = [{}, {}, {"setting": setting}, {"matching": matching}]
+        conditions = [{"size": size, **own} for size, own in zip(("1M", "3M", "1M", "3M"), more, strict=True)]
+        plan["claims"] = [{**claim, "condition": condition} for condition in conditions]
 
     edit(directory / "plan.json", sized)
     edit(directory / "verdicts.json", lambda found: found.update(claims=found["claims"] * 4))
     record = read_study(directory)
-    assert [repeats.kind_of(record, claim) for claim in record.claims] == ["size", "size", "setting", "matching"]
+    assert [claim.condition.kind for claim in record.claims] == ["size", "size", "setting", "matching"]
     (pair,) = repeats.contrasts(record)
-    assert pair.claim.under == "size 1M"
-    assert [group.kind for group in repeats.groups(record, pair)] == ["size", "matching", "setting"]
+    assert str(pair.claim.condition) == "size 1M"
+    assert [group.kind for group in repeats.groups(pair)] == ["size", "matching", "setting"]
     said = wording.answer(record)
     assert "at every size (1M and 3M)" in said.headline
     assert sum("at size" in sentence.lower() for sentence in said.sentences) == 1  # of what was measured
@@ -126,7 +128,7 @@ def test_a_size_is_told_from_a_setting_at_that_size(directory: Path) -> None:
 def test_a_verdict_that_another_size_changes_is_never_told_of_all_sizes(directory: Path) -> None:
     def sized(plan: dict) -> None:
         claim = plan["claims"][0]
-        plan["claims"] = [{**claim, "under": f"size {size}", "size": size} for size in ("1M", "3M", "9M")]
+        plan["claims"] = [{**claim, "condition": {"size": size}} for size in ("1M", "3M", "9M")]
 
     def judged(found: dict) -> None:
         claim = found["claims"][0]

@@ -14,7 +14,7 @@ from paribus.spec.model import Model
 
 def picture(objective: str = "prefix_lm", squares: Any = None, name: str = "arm", **model: Any) -> VisibilityPicture:
     config = {"model": {"layers": 2, "width": 64, **model}, "objective": {"name": objective}}
-    (drawn,) = draw_visibility([Arm(name, {}, config, None, {}, squares=squares)])
+    (drawn,) = draw_visibility([Arm(name, {}, config, None, {}, written=name, squares=squares)])
     return drawn
 
 

@@ -17,6 +17,7 @@ from statsmodels.stats.anova import AnovaRM
 from paribus.analyses.claims.judging import judge
 from paribus.analyses.factorial.judging import Asked, asked, crossing_effects, effects
 from paribus.plan.factorial import Design, Factor, Part
+from paribus.records.condition import AS_WRITTEN, Condition
 from paribus.statistics.sequential import Stopping
 
 NAMES = "abc"
@@ -70,7 +71,9 @@ def loss(scores: Any, held: Mapping[str, npt.NDArray[Any]], arm: str, seed: int)
 
 
 def found(design: Design, scores: Any, held: Any, seeds: Sequence[int], question: Asked = BITS, **more: Any) -> Any:
-    answer = crossing_effects([(None, design)], question, scores, held, more.pop("confidence", 0.95), seeds, **more)
+    answer = crossing_effects(
+        [(AS_WRITTEN, design)], question, scores, held, more.pop("confidence", 0.95), seeds, **more
+    )
     (only,) = answer["designs"]
     return answer, only["analysed"]
 
@@ -235,15 +238,17 @@ def test_all_intervals_of_the_family_share_its_confidence() -> None:
     small, large = full(2, 2), full(2, 3)
     scores = simulated(large, seeds, held)
     alone, _ = found(small, scores, held, seeds)
-    both = crossing_effects([("size 1M", small), ("size 3M", large)], BITS, scores, held, 0.95, seeds)
+    both = crossing_effects(
+        [(Condition(size="1M"), small), (Condition(size="3M"), large)], BITS, scores, held, 0.95, seeds
+    )
     assert (alone["intervals"], both["intervals"]) == (5, 5 + 8)
     assert alone["level"] == pytest.approx(1 - 0.05 / 5)
-    assert [design["under"] for design in both["designs"]] == ["size 1M", "size 3M"]
+    assert [design["condition"] for design in both["designs"]] == [{"size": "1M"}, {"size": "3M"}]
     looks = crossing_effects(
-        [(None, small)], BITS, scores, held, 0.95, seeds, Stopping("group_sequential", (5, 10, 20))
+        [(AS_WRITTEN, small)], BITS, scores, held, 0.95, seeds, Stopping("group_sequential", (5, 10, 20))
     )
     assert looks["level"] == pytest.approx(Stopping("group_sequential", (5, 10, 20)).level(alone["level"]))
-    wider = crossing_effects([(None, small)], BITS, scores, held, 0.95, seeds, Stopping("any_time", (5,)))
+    wider = crossing_effects([(AS_WRITTEN, small)], BITS, scores, held, 0.95, seeds, Stopping("any_time", (5,)))
     ends = [design["analysed"][0]["effects"][-1] for answer in (alone, wider) for design in answer["designs"]]
     assert ends[1]["high"] - ends[1]["low"] > ends[0]["high"] - ends[0]["low"]
 

@@ -11,7 +11,7 @@ from paribus.statistics.sequential import Stopping, any_time_critical, nominal_l
 from paribus.statistics.verdicts import verdict
 
 FIELDS = {
-    "says", "arm", "against", "metric", "expect", "margin", "estimand", "under", "verdict", "estimate", "low", "high",
+    "says", "arm", "against", "metric", "expect", "margin", "estimand", "condition", "verdict", "estimate", "low", "high",
     "seeds", "documents", "degrees_of_freedom", "sd_seed", "sd_document", "per_seed", "seeds_needed", "detectable",
     "secondary", "note", "decided_at", "outliers",
 }  # fmt: skip
@@ -36,7 +36,7 @@ def losses(gains, seeds=5, test=None, spread=0.01):
 
 
 def claim(arm="unilm", against="gpt", expect="better", margin=0.02, **more):
-    more = {"metric": "nats_per_token", "estimand": "text_like_it", "under": None} | more
+    more = {"metric": "nats_per_token", "estimand": "text_like_it", "condition": {}} | more
     return {"says": f"{arm} is {expect}", "arm": arm, "against": against, "expect": expect, "margin": margin} | more
 
 

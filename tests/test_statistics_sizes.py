@@ -15,6 +15,7 @@ from paribus.analyses.claims.judging import judge
 from paribus.analyses.sizes.judging import along_sizes, bend_weights, between, slope_weights
 from paribus.analyses.sizes.section import change
 from paribus.plan.building import Trial
+from paribus.records.condition import Condition
 from paribus.records.plan import Arm, Plan, PlannedClaim, StudySize
 from paribus.spec.study import Config
 from paribus.statistics.sequential import Stopping
@@ -33,7 +34,7 @@ def plan_of(seeds: int, sizes: int = 4, **claim: Any) -> Plan:
     claims, arms = [], []
     for label in LABELS[:sizes]:
         names = {name: f"{name} [size={label}]" for name in ("new", "old")}
-        arms += [Arm(name, {}, CONFIG, None, written=written, size=label) for written, name in names.items()]
+        arms += [Arm(name, written, {}, CONFIG, Condition(size=label)) for written, name in names.items()]
         tables = {"says": "s", "expect": "better", "margin": 0.1, "estimand": "this_test_set", **claim}
         claims.append(
             PlannedClaim(
@@ -43,8 +44,7 @@ def plan_of(seeds: int, sizes: int = 4, **claim: Any) -> Plan:
                 number=0,
                 vary=[],
                 hold=[],
-                under=f"size {label}",
-                size=label,
+                condition=Condition(size=label),
             )
         )
     trials = [Trial(f"{arm.name}-{seed}", arm.name, seed) for seed in range(seeds) for arm in arms]

@@ -86,12 +86,12 @@ def test_a_verdict_is_what_every_point_of_the_interval_agrees_on(one, other, whe
     assert verdict(expect, margin, truth, truth) == found
 
 
-CLAIM = {"arm": "b", "against": "a", "metric": "bits_per_byte", "estimand": "text_like_it", "under": None}
+CLAIM = {"arm": "b", "against": "a", "metric": "bits_per_byte", "estimand": "text_like_it", "condition": {}}
 
 
 def test_claims_on_one_contrast_share_an_interval_whichever_arm_is_named_first_and_under_whatever_it_is_unchanged():
     same = [CLAIM, CLAIM | {"expect": "equal", "margin": 0.5}, CLAIM | {"arm": "a", "against": "b"}]
-    same += [CLAIM | {"under": "equal parameters"}, CLAIM | {"under": "equal train_flops by layers"}]
+    same += [CLAIM | {"condition": {"size": "1M"}}]
     assert count_contrasts(same) == 1
 
 
@@ -101,7 +101,7 @@ def test_claims_on_one_contrast_share_an_interval_whichever_arm_is_named_first_a
         {"arm": "c"},
         {"metric": "nats_per_token"},
         {"estimand": "this_test_set"},
-        {"arm": "b [init=normal_0.02]", "against": "a [init=normal_0.02]", "under": "model.init = normal_0.02"},
+        {"arm": "b [init=normal_0.02]", "against": "a [init=normal_0.02]"},
     ],
 )
 def test_another_arm_metric_or_estimand_is_another_interval(change):

@@ -20,6 +20,7 @@ from paribus.models.transformer import Transformer
 from paribus.plan.audit import audit, common_names, complaints, recorded
 from paribus.plan.building import build_plan
 from paribus.plan.reading import study_from
+from paribus.records.condition import Condition
 from paribus.records.plan import Plan
 from paribus.training.runtime import Runtime
 from paribus.training.trainer import Trainer
@@ -168,7 +169,10 @@ def test_repeating_under_another_start_passes_with_another_start(folder: Path, c
     plan = plan_of(folder, arm=NARROW, claim=[CLAIM | {"repeat_under": {"model.init": ["normal_0.02"]}}])
     result = audit(plan, corpus)
     assert result["passed"]
-    assert [claim["under"] for claim in result["claims"]] == [None, "model.init = normal_0.02"]
+    assert [str(Condition.model_validate(claim["condition"])) for claim in result["claims"]] == [
+        "",
+        "model.init = normal_0.02",
+    ]
     arms = result["arms"]
     assert arms["gpt"]["common_init"] != arms["gpt [init=normal_0.02]"]["common_init"]
     assert arms["gpt [init=normal_0.02]"]["common_init"] == arms["unilm [init=normal_0.02]"]["common_init"]

@@ -21,7 +21,8 @@ from paribus.plan.audit import audit
 from paribus.plan.building import build_plan
 from paribus.plan.matching import matched_plan, nearest, solve
 from paribus.plan.reading import study_from
-from paribus.records.plan import Plan
+from paribus.records.condition import Condition, Matched
+from paribus.records.plan import Plan, PlannedClaim
 from paribus.spec.holds import distance
 from paribus.spec.study import Config
 from paribus.verify.evidence import Evidence
@@ -79,7 +80,8 @@ def test_arms_are_solved_for_and_the_audit_counts_them_equal(
     assert distance(of("t5"), of("gpt")) > 0.005
     value = copy.config.model.feed_forward
     assert copy.name == f"t5 [{quantity}: feed_forward={value}]"
-    assert copy.matched == (quantity,)
+    assert copy.condition.matching is not None
+    assert copy.condition.matching.quantities == (quantity,)
     assert copy.overrides["model.feed_forward"] == value
 
 
@@ -101,7 +103,7 @@ def test_two_quantities_take_two_knobs(text: dict[str, Any]) -> None:
     assert copy.config.model.layers == 8
     for quantity in both["quantities"]:
         assert distance(result["arms"][copy.name][quantity], result["arms"]["gpt"][quantity]) <= 0.005
-    assert plan.claims[-1].under == "equal parameters and bytes of keys and values"
+    assert str(plan.claims[-1].condition) == "equal parameters and bytes of keys and values"
     assert plan.claims[-1].hold[-2:] == ["parameters: 0.5%", "kv_bytes: 0.5%"]
 
 
@@ -109,8 +111,8 @@ def test_claims_are_repeated_under_each_matching_and_equal_arms_are_shared(text:
     plan, _ = planned(
         text, match=["parameters", "total_parameters", "train_flops"], hold=["parameters: 90%", "seen_tokens"]
     )
-    under = [(claim.arm, claim.against, claim.under) for claim in plan.claims]
-    assert under[:2] == [("t5", "gpt", None), ("unilm", "gpt", None)]
+    under = [(claim.arm, claim.against, str(claim.condition)) for claim in plan.claims]
+    assert under[:2] == [("t5", "gpt", ""), ("unilm", "gpt", "")]
     copy = under[2][0]
     # Embeddings are equal anyway, so one copy is equal in both; UniLM has GPT's parameters as it is.
     assert under[2:6] == [
@@ -119,11 +121,11 @@ def test_claims_are_repeated_under_each_matching_and_equal_arms_are_shared(text:
         (copy, "gpt", "equal parameters, embeddings included"),
         ("unilm", "gpt", "equal parameters, embeddings included"),
     ]
-    assert [claim.under for claim in plan.claims[6:]] == ["equal training cost"] * 2
+    assert [str(claim.condition) for claim in plan.claims[6:]] == ["equal training cost"] * 2
     matched = plan.claims[2]
     assert matched.vary == [*TABLES["vary"], "model.feed_forward"]
     assert matched.hold == ["seen_tokens", "parameters: 0.5%"]
-    assert (matched.matching, matched.knob) == ("parameters", "feed_forward")
+    assert matched.condition.matching == Matched(quantities=("parameters",), knobs=("feed_forward",))
     names = [arm.name for arm in plan.arms]
     assert len(set(names)) == len(names)
     assert len({arm.config.model_dump_json() for arm in plan.arms}) == len(names)
@@ -134,7 +136,7 @@ def test_the_reference_stays_and_the_others_move(text: dict[str, Any]) -> None:
     plan, corpus = planned(
         text, match=[{"quantity": "parameters", "reference": "t5"}], claim=[CLAIM, CLAIM | {"arm": "unilm"}]
     )
-    assert {arm.repeats for arm in plan.arms if arm.matched} == {"gpt", "unilm"}
+    assert {arm.repeats for arm in plan.arms if arm.condition.matching} == {"gpt", "unilm"}
     # Two arms on either side of a third may be 1 % apart.
     assert [claim.hold[-1] for claim in plan.claims[2:]] == ["parameters: 0.5%", "parameters: 1%"]
     assert audit(plan, corpus)["passed"]
@@ -144,7 +146,9 @@ def test_alternative_knobs_are_matchings_of_their_own(text: dict[str, Any]) -> N
     deep = {"gpt": {}, "t5": {"model": {"layers": 8}}}
     ways = {"quantity": "parameters", "knob": ["feed_forward", "layers"]}
     plan, _ = planned(text, match=[ways], arm=deep, vary=["model.layers"], claim=[CLAIM])
-    assert [(claim.under, claim.knob) for claim in plan.claims[1:]] == [
+    assert [
+        (str(claim.condition), claim.condition.matching.knob) for claim in plan.claims[1:] if claim.condition.matching
+    ] == [
         ("equal parameters by feed_forward", "feed_forward"),
         ("equal parameters by layers", "layers"),
     ]
@@ -205,27 +209,30 @@ def test_the_neighbours_of_a_goal_are_found_in_any_rising_function(rises: list[i
     assert low.knob <= high.knob <= low.knob + 1
 
 
-def test_a_verdict_that_depends_on_the_knob_is_undecided() -> None:
-    def claim(matching: str | None, knob: str | None) -> dict[str, Any]:
-        return CLAIM | {"number": 0, "under": matching, "matching": matching, "knob": knob}
+def planned_claim(quantity: str | None = None, knob: str = "") -> PlannedClaim:
+    """The claim as written, or under a matching."""
+    matching = Matched(quantities=(quantity,), knobs=(knob,), among_others=True) if quantity else None
+    more = {"number": 0, "vary": [], "hold": [], "condition": Condition(matching=matching)}
+    return PlannedClaim.model_validate(CLAIM | more)
 
-    ways = [(None, None), ("parameters", "feed_forward"), ("parameters", "layers"), ("train_flops", "feed_forward")]
-    claims = [claim(*way) for way in ways]
+
+def test_a_verdict_that_depends_on_the_knob_is_undecided() -> None:
+    ways = [("parameters", "feed_forward"), ("parameters", "layers"), ("train_flops", "feed_forward")]
+    claims = [planned_claim(), *(planned_claim(*way) for way in ways)]
     for verdicts, expected in (
         (["refuted", "supported", "supported", "refuted"], ["supported", "refuted"]),
         (["refuted", "supported", "refuted", "supported"], ["undecided", "supported"]),
         (["refuted", "supported", "undecided", "undecided"], ["undecided", "undecided"]),
     ):
         found = combined(claims, [{"verdict": verdict} for verdict in verdicts])
-        assert [entry["verdict"] for entry in found] == expected
-        assert found[0]["verdicts"] == {"feed_forward": verdicts[1], "layers": verdicts[2]}
-        assert (found[0]["arm"], found[0]["against"], found[0]["claim"]) == ("t5", "gpt", 0)
+        assert [entry.verdict for entry in found] == expected
+        assert found[0].verdicts == {"feed_forward": verdicts[1], "layers": verdicts[2]}
+        assert (found[0].arm, found[0].against, found[0].claim) == ("t5", "gpt", 0)
 
 
 def test_more_seeds_are_asked_for_unless_knobs_disagree_already() -> None:
     knobs = ("feed_forward", "layers", "width")
-    planned = [{"says": "s", "arm": "t5", "against": "gpt", "number": 0, "under": None, "matching": None, "knob": None}]
-    planned += [planned[0] | {"under": f"by {knob}", "matching": "parameters", "knob": knob} for knob in knobs]
+    planned = [planned_claim(), *(planned_claim("parameters", knob) for knob in knobs)]
     for verdicts, still in (
         (["supported", "supported", "supported", "undecided"], [3]),
         (["supported", "supported", "undecided", "undecided"], [2, 3]),
@@ -316,13 +323,13 @@ def test_latency_is_matched_as_far_as_measurements_tell_and_never_measured_twice
     assert len(asked) < 12
     matched = build_plan(study, [solved])
     claim = matched.claims[-1]
-    assert (claim.arm, claim.under, claim.hold) == (
+    assert (claim.arm, str(claim.condition), claim.hold) == (
         f"t5 [latency: feed_forward={width}]",
         "equal latency",
         TABLES["hold"],
     )
     assert audit(matched, corpus)["passed"]
-    before = json.loads(json.dumps(matched.to_dict()))["matchings"]
+    before = Plan.from_dict(json.loads(json.dumps(matched.to_dict()))).matchings
     asked.clear()
     assert matched_plan(study, plan, corpus, measured, before).to_dict() == matched.to_dict()
     assert not asked

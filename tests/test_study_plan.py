@@ -54,7 +54,7 @@ def test_a_plan_survives_being_written_as_json(tables: dict[str, Any]) -> None:
 
 @given(names, st.integers(0, 10**9))
 def test_ids_are_safe_on_every_file_system(name: str, seed: int) -> None:
-    assert re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,59}", trial_id(Arm(name, {}, Config()), seed))
+    assert re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,59}", trial_id(Arm(name, name, {}, Config()), seed))
 
 
 @given(st.lists(names, min_size=2, max_size=9, unique=True))
@@ -65,12 +65,12 @@ def test_arms_of_any_name_have_ids_of_their_own(arms: list[str]) -> None:
 
 def test_an_id_begins_with_its_arm_and_seed() -> None:
     assert [trial.id[:5] for trial in plan_of().trials] == ["a-s0-", "b-s0-", "a-s1-", "b-s1-", "a-s2-", "b-s2-"]
-    assert trial_id(Arm("双向", {}, Config()), 7).startswith("arm-s7-")
+    assert trial_id(Arm("双向", "双向", {}, Config()), 7).startswith("arm-s7-")
 
 
 def test_ids_are_the_same_in_every_process() -> None:
     program = (
-        "from paribus.study.plan import build_plan; from paribus.study.reading import load_study;"
+        "from paribus.plan.building import build_plan; from paribus.plan.reading import load_study;"
         "print(*[trial.id for trial in build_plan(load_study('decoder-only')).trials])"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
@@ -143,12 +143,12 @@ def test_an_id_changes_with_every_field_of_the_configuration(field: str) -> None
     section, _, name = field.partition(".")
     tables[section][name] = other(field)
     changed = Config.model_validate(tables)
-    assert trial_id(Arm("a", {}, changed), 0) != trial_id(Arm("a", {}, Config()), 0)
+    assert trial_id(Arm("a", "a", {}, changed), 0) != trial_id(Arm("a", "a", {}, Config()), 0)
     assert differences(changed, Config()) == [field]
 
 
 def test_an_id_changes_with_the_seed_and_the_arm() -> None:
-    ids = {trial_id(Arm(name, {}, Config()), seed)[-8:] for name in ("a", "b") for seed in (0, 1)}
+    ids = {trial_id(Arm(name, name, {}, Config()), seed)[-8:] for name in ("a", "b") for seed in (0, 1)}
     assert len(ids) == 4
 
 
@@ -159,8 +159,8 @@ def test_overrides_are_kept_as_resolved_values() -> None:
 
 def test_a_claim_is_repeated_under_each_value_with_arms_of_its_own() -> None:
     plan = plan_of(claim=[CLAIM | {"repeat_under": {"model.init": ["normal_0.02", "zero_residual"]}}])
-    assert [(claim.arm, claim.against, claim.under) for claim in plan.claims] == [
-        ("b", "a", None),
+    assert [(claim.arm, claim.against, str(claim.condition)) for claim in plan.claims] == [
+        ("b", "a", ""),
         ("b [init=normal_0.02]", "a [init=normal_0.02]", "model.init = normal_0.02"),
         ("b [init=zero_residual]", "a [init=zero_residual]", "model.init = zero_residual"),
     ]

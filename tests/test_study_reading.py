@@ -49,7 +49,7 @@ def test_the_quick_study_crosses_input_attention_and_parameters() -> None:
 
 def test_the_quick_study_repeats_its_main_contrast_under_a_second_initialisation() -> None:
     claims = build_plan(load_study("decoder-only")).claims
-    repeated = [claim for claim in claims if claim.under == "model.init = normal_0.02"]
+    repeated = [claim for claim in claims if str(claim.condition) == "model.init = normal_0.02"]
     assert [claim.says for claim in repeated] == [claims[0].says]
 
 

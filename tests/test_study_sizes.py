@@ -23,6 +23,7 @@ from paribus.plan.building import build_plan
 from paribus.plan.matching import matched_plan
 from paribus.plan.reading import study_from
 from paribus.plan.sizes import STRETCH
+from paribus.records.condition import Condition
 from paribus.records.plan import Arm, Plan
 from paribus.spec.holds import distance
 from paribus.spec.study import Study
@@ -106,17 +107,17 @@ def test_the_base_is_taken_as_it_is_where_it_has_the_size() -> None:
 
 def test_every_claim_is_judged_at_each_size() -> None:
     plan = planned()
-    assert [(claim.arm, claim.against, claim.under, claim.size) for claim in plan.claims[:3]] == [
+    assert [(claim.arm, claim.against, str(claim.condition), claim.condition.size) for claim in plan.claims[:3]] == [
         (f"t5 [size={size}]", f"gpt [size={size}]", f"size {size}", size) for size in ("100k", "300k", "1M")
     ]
-    assert [claim.under for claim in plan.claims[6:]] == [
+    assert [str(claim.condition) for claim in plan.claims[6:]] == [
         f"model.init = normal_0.02 at size {size}" for size in ("100k", "300k", "1M")
     ]
     assert Counter(claim.number for claim in plan.claims) == {0: 3, 1: 6}
-    assert [claim.as_written for claim in plan.claims] == [True] * 6 + [False] * 3
+    assert [claim.condition.as_written for claim in plan.claims] == [True] * 6 + [False] * 3
     copy = plan.arm("unilm [size=1M, init=normal_0.02]")
-    assert (copy.repeats, copy.written, copy.size, copy.unsized) == (
-        "unilm [size=1M]", "unilm", "1M", "unilm [init=normal_0.02]",
+    assert (copy.repeats, copy.written, copy.size) == (
+        "unilm [size=1M]", "unilm", "1M",
     )  # fmt: skip
 
 
@@ -293,12 +294,12 @@ def test_matchings_are_solved_at_each_size_and_the_audit_passes(home: Path, monk
     plan, corpus = prepared(home, match=["parameters"])
     result = audit(plan, corpus)
     assert result["passed"], [claim["faults"] for claim in result["claims"]]
-    assert [claim.under for claim in plan.claims] == [
+    assert [str(claim.condition) for claim in plan.claims] == [
         "size 24k", "size 50k", "equal parameters at size 24k", "equal parameters at size 50k",
     ]  # fmt: skip
     for claim in plan.claims[2:]:
         assert distance(*(result["arms"][name]["parameters"] for name in (claim.arm, claim.against))) <= 0.005
-    assert [matching.size for matching in plan.matchings] == ["24k", "50k"]
+    assert [matching.condition.size for matching in plan.matchings] == ["24k", "50k"]
     # The arms of a size share their start; those of different sizes have no parameter in common.
     starts = {
         size.label: {result["arms"][name]["common_init"] for name in plan.at_size(size.label)} for size in plan.sizes
@@ -334,12 +335,12 @@ def test_a_study_with_sizes_is_audited_in_80_columns_run_judged_and_verified(
     assert "at size" not in printed  # a claim that is the same at all sizes has one row
     assert run_command(["run", str(study), "--out", str(out), "--workers", "1"]) == 0
     verdicts = json.loads((out / "verdicts.json").read_text())
-    assert [claim["under"] for claim in verdicts["claims"]] == [
+    assert [str(Condition.model_validate(claim["condition"])) for claim in verdicts["claims"]] == [
         "size 24k", "size 50k", "equal parameters at size 24k", "equal parameters at size 50k",
     ]  # fmt: skip
-    assert [entry["size"] for entry in verdicts["matchings"]] == ["24k", "50k"]
+    assert [entry["condition"]["size"] for entry in verdicts["matchings"]] == ["24k", "50k"]
     found = verdicts["sizes"]
-    assert [trend["setting"] for trend in found["trends"]] == [None, "equal parameters"]
+    assert [str(Condition.model_validate(trend["condition"])) for trend in found["trends"]] == ["", "equal parameters"]
     for trend in found["trends"]:
         first, last = (gap["estimate"] for gap in trend["gaps"])
         doublings = pytest.approx(1.0588, rel=0.02)  # log2(50 / 24)

@@ -293,7 +293,7 @@ def test_claims_are_judged_at_best_and_at_each_common_value_and_nothing_is_train
     final = tuned_plan(plan, measured(plan, bowl({"gpt": 0.002, "unilm": 0.003})))
     assert final.tuning is not None
     values = final.tuning.groups[0].grid[RATE]
-    assert [claim.under for claim in final.claims] == [None, *(f"{RATE} = {value:g}" for value in values)]
+    assert [str(claim.condition) for claim in final.claims] == ["", *(f"{RATE} = {value:g}" for value in values)]
     for claim in final.claims[1:]:
         rates = {final.arm(name).config.training.learning_rate for name in (claim.arm, claim.against)}
         assert len(rates) == 1
@@ -303,7 +303,7 @@ def test_claims_are_judged_at_best_and_at_each_common_value_and_nothing_is_train
     assert {final.arm(name).repeats for name in final.tuning.copies} == {"gpt", "unilm"}
     assert final.arm("gpt").config.training.learning_rate == 0.002
     spared = tuned_plan(plan, measured(build_plan(study_of(common_values=False)), bowl({"gpt": 0.002, "unilm": 0.003})))
-    assert [claim.under for claim in spared.claims] == [None]
+    assert [str(claim.condition) for claim in spared.claims] == [""]
     assert [arm.name for arm in spared.arms] == ["gpt", "unilm"]
 
 
@@ -316,9 +316,7 @@ def test_repetitions_are_tuned_by_themselves_and_only_the_claim_is_judged_at_com
     final = tuned_plan(plan, measured(plan, lambda arm, values: abs(values[RATE] - (0.004 if "[" in arm else 0.002))))
     copy = final.arm("gpt [init=normal_0.02]")
     assert copy.config.training.learning_rate == 0.004
-    assert sum(claim.under is not None and RATE in claim.under for claim in final.claims) == len(
-        final.tuning.groups[0].grid[RATE]
-    )  # type: ignore[union-attr]
+    assert sum(bool(claim.condition.common) for claim in final.claims) == len(final.tuning.groups[0].grid[RATE])  # type: ignore[union-attr]
 
 
 def test_each_size_has_a_grid_of_its_own_that_follows_its_rule() -> None:
@@ -331,4 +329,4 @@ def test_each_size_has_a_grid_of_its_own_that_follows_its_rule() -> None:
     final = tuned_plan(plan, tuned)
     rates = {arm.size: arm.config.training.learning_rate for arm in final.arms if not arm.repeats}
     assert rates["10k"] > rates["40k"]
-    assert all(claim.under is None or claim.under.endswith(f"size {claim.size}") for claim in final.claims)
+    assert all(claim.condition.size in ("10k", "40k") for claim in final.claims)

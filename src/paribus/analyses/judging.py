@@ -55,8 +55,8 @@ def judged(out: Path, plan: Plan, confidence: float, found: dict[str, dict[str, 
     if at := budget_losses(out, plan, found):
         costs = {name: arm["train_flops"] / arm["seen_tokens"] for name, arm in _audited_arms(out).items()}
         verdicts["budgets"] = judge_budgets(claims, at, windows, confidence, plan.seeds, costs, stopping.rule)
-    if matchings := combined(claims, verdicts["claims"]):
-        verdicts["matchings"] = matchings
+    if matchings := combined(plan.claims, verdicts["claims"]):
+        verdicts["matchings"] = [entry.model_dump(mode="json") for entry in matchings]
     before = out / "verdicts.json"
     return amended(files.read_json(before) if before.exists() else None, verdicts)
 

@@ -77,8 +77,9 @@ def prepare_study(study: spec.Study, progress: Progress | None = None, out: Path
     plan = build_plan(study)
     check_rules(plan.configs)
     corpus = prepare(plan.data, progress)
-    begun = files.read_json(out / "plan.json") if out and (out / "plan.json").exists() else {}
-    plan = matched_plan(study, plan, corpus, measure_latency, begun.get("matchings", ()))
+    begun = out / "plan.json" if out else None
+    before = Plan.from_dict(files.read_json(begun)).matchings if begun and begun.exists() else ()
+    plan = matched_plan(study, plan, corpus, measure_latency, before)
     return Prepared(study, plan, corpus, audit(plan, corpus))
 
 
@@ -132,9 +133,8 @@ def _trained_seeds(out: Path) -> int:
 
 def _enough(outcome: Outcome, seeds: int) -> bool:
     """Whether a look is the last one needed: all claims are decided, or seeds without end would not decide them."""
-    planned = files.read_json(outcome.directory / "plan.json")["claims"]
     effects = [claim for claim in outcome.verdicts.get("effects", ()) if claim["verdict"] == "undecided"]
-    left = [*still_open(planned, outcome.claims), *effects]
+    left = [*still_open(outcome.plan.claims, outcome.claims), *effects]
     hopeless = outcome.verdicts["stopping"]["rule"] == "any_time" and seeds >= HOPELESS_SEEDS
     return not left or (hopeless and all(claim["seeds_needed"] is None for claim in left))
 

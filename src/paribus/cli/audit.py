@@ -28,6 +28,7 @@ from paribus.plan.effects import told
 from paribus.plan.factorial import summary
 from paribus.plan.matching import matched_plan
 from paribus.plan.soundness import check_rules
+from paribus.records.condition import Condition
 from paribus.records.plan import Plan
 from paribus.spec.own_rules import readable, rule_name
 from paribus.spec.problems import shown
@@ -62,7 +63,9 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     plan = with_first_stage(matched_plan(first, plan, corpus, measure_latency))
     result, crossed = audit(plan, corpus), designs(plan, study.vary)
     if as_json:
-        result["crossings"] = [{"under": under, **each.to_dict()} for under, each in crossed]
+        result["crossings"] = [
+            {"condition": condition.model_dump(mode="json"), **each.to_dict()} for condition, each in crossed
+        ]
         result["power"] = foretold(study, plan, spread)
         print(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False))
     else:
@@ -241,7 +244,8 @@ def _claims(plan: Plan, claims: list[dict[str, Any]]) -> Table:
 
 def _matching(claim: Mapping[str, Any]) -> str:
     """Under which matching a claim is made; the names of its arms say other repetitions."""
-    return f", at {claim['under']}" if claim["matching"] else ""
+    condition = Condition.model_validate(claim["condition"])
+    return f", {condition.where}" if condition.matching else ""
 
 
 def _hold(hold: Mapping[str, Any]) -> str:

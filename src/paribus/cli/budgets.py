@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paribus.cli.tables import short
-from paribus.spec.sizes import circumstance
+from paribus.records.condition import Condition
 
 
 def planned(arms: Mapping[str, Any]) -> Iterator[str]:
@@ -23,7 +23,7 @@ def found(verdicts: Mapping[str, Any]) -> Iterator[str]:
     """A line for each claim as written: how many times as many tokens its arm needs; then what the back-tests came to."""
     budgets = verdicts.get("budgets")
     for entry in (budgets or {"claims": []})["claims"]:
-        if entry["multiplier"] is not None and entry["under"] == circumstance(None, entry["size"]):
+        if entry["multiplier"] is not None and Condition.model_validate(entry["condition"]).as_written:
             yield entry["multiplier"]["says"]
     if budgets and budgets["back_test"]["of"]:
         yield f"Back-test of trends over budgets: {budgets['back_test']['says']}"

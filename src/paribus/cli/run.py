@@ -19,6 +19,8 @@ from paribus.cli.tuning import chosen
 from paribus.engines.trial import Event
 from paribus.evaluation.metrics import metric_of
 from paribus.plan.effects import told
+from paribus.records.condition import Condition
+from paribus.records.matching import OverKnobs
 
 
 def default_directory(study: str) -> Path:
@@ -44,9 +46,8 @@ def show(outcome: Outcome) -> None:
     width = Console().width
     judged = [*outcome.claims, *outcome.verdicts.get("effects", ())]
     for claim in judged:
-        under = (
-            f" ({'at' if claim['under'].startswith('size ') else 'under'} {claim['under']})" if claim["under"] else ""
-        )
+        condition = Condition.model_validate(claim["condition"])
+        under = f" ({condition.where})" if condition else ""
         print(_hanging(f"{claim['verdict']:>9}  {claim['says']}{under}", width))
         if claim["low"] is not None:
             effect = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}] {metric_of(claim['metric']).label}"
@@ -74,9 +75,10 @@ def _compared(claim: dict[str, Any]) -> str:
 def _over_knobs(verdicts: dict[str, Any]) -> Iterator[str]:
     """Of each claim and matching that was made by several knobs: what holds whatever the knob."""
     for entry in verdicts.get("matchings", []):
-        if len(entry["verdicts"]) > 1:
-            each = ", ".join(f"{verdict} by {knob}" for knob, verdict in entry["verdicts"].items())
-            yield f"{entry['verdict']:>9}  {entry['says']} (matched in {entry['matching']}: {each})"
+        found = OverKnobs.model_validate(entry)
+        if len(found.verdicts) > 1:
+            each = ", ".join(f"{verdict} by {knob}" for knob, verdict in found.verdicts.items())
+            yield f"{found.verdict:>9}  {found.says} ({found.condition.where}: {each})"
 
 
 def _stopped(verdicts: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from paribus.cli.tables import table
 from paribus.plan.arms import used_value
+from paribus.records.condition import Condition, arm_name
 from paribus.records.plan import Arm, Plan
 
 _FIELDS = {
@@ -85,7 +86,7 @@ def same_claims(plan: Plan, claims: Sequence[Mapping[str, Any]]) -> Iterator[tup
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for claim in claims:
         pair = (_label(arms[claim["arm"]]), _label(arms[claim["against"]]))
-        setting = str(claim["under"]).rpartition(" at size ")[0] if claim["matching"] else ""
+        setting = str(Condition.model_validate(claim["condition"]).matching or "")
         holds = tuple((hold["quantity"], hold["tolerance"], hold["holds"]) for hold in claim["holds"])
         same = (claim["says"], *pair, setting, tuple(claim["varies"]), holds, claim["passed"])
         found.setdefault(same, []).append(claim)
@@ -106,7 +107,9 @@ def of_size(plan: Plan, name: str) -> tuple[Text, Text]:
 
 def _label(arm: Arm) -> str:
     """An arm's name without its size, and of one that was solved for without what it sets: that differs from size to size."""
-    return f"{arm.written} [{' and '.join(arm.matched)}]" if arm.matched else arm.unsized
+    if matching := arm.condition.matching:
+        return f"{arm.written} [{matching.quantity}]"
+    return arm_name(arm.written, arm.condition.without_size, arm.changes)
 
 
 def tight(count: int) -> str:

@@ -48,7 +48,7 @@ def foretold_tuning(result: Mapping[str, Any], plan: Plan) -> Iterator[str]:
         f"another value, up to {MOST_WIDENINGS} for a field."
     )
     if tuned.common_values:
-        named = {name for claim in plan.claims if claim.as_written for name in (claim.arm, claim.against)}
+        named = {name for claim in plan.claims if claim.condition.as_written for name in (claim.arm, claim.against)}
         most = sum(len(crossing(tuned.group_of(name).written)) for name in named) * len(plan.seeds)
         yield (
             f"Verdicts at each common value: up to {most} further trials, more where the grid is widened; "

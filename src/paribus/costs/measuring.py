@@ -48,7 +48,7 @@ def study_costs(plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int) ->
 
 def own_arms(plan: Plan) -> list[Arm]:
     """The arms that the study names, and those that were solved for."""
-    return [arm for arm in plan.arms if arm.repeats is None or arm.matched]
+    return [arm for arm in plan.arms if arm.repeats is None or arm.condition.matching]
 
 
 def _arm_costs(arm: Arm, plan: Plan, quantities: Quantities, prompts: Sequence[int], new: int) -> dict[str, Any]:

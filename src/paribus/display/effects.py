@@ -6,7 +6,7 @@ import altair as alt
 
 from paribus.display.figures import OUTCOME_COLOURS, Chart, Row, Spec, domain, finish, rounded
 from paribus.display.numbers import decimals, interval, listed, signed
-from paribus.display.repeats import contrasts, kind_of
+from paribus.display.repeats import contrasts
 from paribus.display.tables import OFF
 from paribus.display.wording import cautions, short_name
 from paribus.evaluation.metrics import Metric, metric_of
@@ -19,7 +19,7 @@ _AXIS = 44
 def forest(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     """Every claim with its interval and its margin, and in another view its repeats too; None where nothing is judged."""
     views = []
-    plain = [claim for claim in record.claims if kind_of(record, claim) in ("written", "size")]
+    plain = [claim for claim in record.claims if claim.condition.as_written]
     for metric in dict.fromkeys(metric_of(claim.metric) for claim in record.claims):
         label = metric.label.capitalize()
         views += claims_view(record, data, label, metric, plain, "effects")
@@ -35,7 +35,7 @@ def matched(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     of_matchings = []
     for pair in contrasts(record):
         for claim in pair.at_sizes or (pair.claim,):
-            equal = [again for again in pair.repeats if again.matching and again.size == claim.size]
+            equal = [again for again in pair.repeats if again.condition.matching and again.size == claim.size]
             of_matchings += [claim, *equal] if equal else []
     views = []
     for metric in dict.fromkeys(metric_of(claim.metric) for claim in of_matchings):
@@ -60,8 +60,8 @@ def claims_view(
         if claim.metric != metric.name or verdict is None or verdict.estimate is None:
             continue
         digits = decimals(claim)
-        under = f" · {claim.under.removeprefix('model.')}" if claim.under else ""
-        if name == "matched" and not claim.matching:
+        under = f" · {claim.condition}" if claim.condition else ""
+        if name == "matched" and not claim.condition.matching:
             under = f" · as written{f' at size {claim.size}' if claim.size else ''}"
         caution = [name for name, _ in cautions(record, claim.arm, claim.against)]
         off = f" · {listed(caution)} {OFF}" if caution else ""

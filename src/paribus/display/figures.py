@@ -14,7 +14,6 @@ from typing import Any
 import altair as alt
 
 from paribus.display.numbers import mean
-from paribus.display.repeats import kind_of
 from paribus.display.wording import OUTCOMES, short_name
 from paribus.records.reading import Arm, StudyRecord
 
@@ -92,7 +91,7 @@ def colour(record: StudyRecord, name: str) -> str:
 
 def reference(record: StudyRecord) -> str | None:
     """The arm that most claims are set against: zero of the difference views."""
-    plain = [claim.against for claim in record.claims if kind_of(record, claim) in ("written", "size")]
+    plain = [claim.against for claim in record.claims if claim.condition.as_written]
     if plain:
         return Counter(plain).most_common(1)[0][0]
     return record.arms[0].name if record.arms else None

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paribus.display.numbers import listed
-from paribus.records.reading import Claim, Json, StudyRecord
+from paribus.records.matching import OverKnobs
+from paribus.records.reading import Claim, StudyRecord
 
 KINDS = {
     "size": "At other sizes",
     "matching": "With arms made equal",
     "setting": "Under other settings",
-    "tuned": "At common values of what was tuned",
+    "common": "At common values of what was tuned",
 }
 FOLDED = 4
 """Longer groups are folded in a claim's card."""
@@ -27,9 +28,7 @@ class Contrast:
     @property
     def at_sizes(self) -> tuple[Claim, ...]:
         """In a study of several sizes, the claim as written at each of them."""
-        return tuple(
-            claim for claim in (self.claim, *self.repeats) if claim.size and claim.under == f"size {claim.size}"
-        )
+        return tuple(claim for claim in (self.claim, *self.repeats) if claim.condition.kind == "size")
 
     def original(self, again: Claim) -> Claim:
         """What a repeat is compared with: the claim as written at the repeat's own size."""
@@ -55,29 +54,16 @@ def contrasts(record: StudyRecord) -> tuple[Contrast, ...]:
     found = []
     for number in dict.fromkeys(claim.number for claim in record.claims):
         same = [claim for claim in record.claims if claim.number == number]
-        original = next((claim for claim in same if not claim.under), same[0])
+        original = next((claim for claim in same if not claim.condition), same[0])
         found.append(Contrast(original, tuple(claim for claim in same if claim is not original)))
     return tuple(found)
 
 
-def kind_of(record: StudyRecord, claim: Claim) -> str:
-    """One of `KINDS`, or `written` for the claim itself."""
-    if claim.matching:
-        return "matching"
-    if not claim.under:
-        return "written"
-    if claim.size is not None and claim.under == f"size {claim.size}":
-        return "size"
-    section, _, name = claim.under.split("=")[0].strip().partition(".")
-    values = (record.study.get(section) or {}).get(name) if section == "training" else None
-    return "tuned" if isinstance(values, list) else "setting"
-
-
-def groups(record: StudyRecord, pair: Contrast) -> tuple[Group, ...]:
+def groups(pair: Contrast) -> tuple[Group, ...]:
     """The repeats of a claim, kind by kind."""
     found = []
     for kind, title in KINDS.items():
-        claims = tuple(claim for claim in pair.repeats if kind_of(record, claim) == kind)
+        claims = tuple(claim for claim in pair.repeats if claim.condition.kind == kind)
         if claims:
             changed = any(changes(pair.original(claim), claim) for claim in claims)
             found.append(
@@ -112,57 +98,45 @@ def flipped(claim: Claim, again: Claim) -> bool:
     return first is not None and second is not None and first * second < 0
 
 
-def remark(record: StudyRecord, claim: Claim, again: Claim) -> str:
+def remark(claim: Claim, again: Claim) -> str:
     """What a repeat did to the verdict, in a sentence."""
-    under = again.under or "another setting"
     if "pending" in (claim.outcome, again.outcome):
-        return f"Not judged yet {at(record, again)}."
+        return f"Not judged yet {again.condition.where}."
     if claim.outcome != again.outcome:
         sign = ", and the estimate changes its sign" if flipped(claim, again) else ""
-        return f"The verdict changes with {_changed(record, again)}: {claim.outcome} becomes {again.outcome}{sign}."
+        return f"The verdict changes with {_changed(again)}: {claim.outcome} becomes {again.outcome}{sign}."
     if flipped(claim, again):
-        return f"The verdict stays {claim.outcome}; the estimate changes its sign with {_changed(record, again)}."
+        return f"The verdict stays {claim.outcome}; the estimate changes its sign with {_changed(again)}."
     if claim.outcome == "undecided":
         return "Undecided under both, with estimates of the same sign."
-    return f"Same verdict, same sign: {_changed(record, again, under)} does not decide this."
+    return f"Same verdict, same sign: {_changed(again)} does not decide this."
 
 
-def at(record: StudyRecord, claim: Claim) -> str:
-    """`at equal parameters`, `at size 1M`, `under model.init = normal_0.02`."""
-    return f"{'at' if kind_of(record, claim) in ('matching', 'size') else 'under'} {claim.under}"
+def _changed(again: Claim) -> str:
+    condition = again.condition
+    if condition.kind in ("matching", "size"):
+        return f"the {condition.kind}"
+    names = [setting.field for setting in filter(None, (condition.setting, *condition.common))]
+    return {"model.init": "the initialisation"}.get(names[0], names[0]) if names else "another setting"
 
 
-def _changed(record: StudyRecord, again: Claim, otherwise: str = "") -> str:
-    kind = kind_of(record, again)
-    if kind == "matching":
-        return "the matching"
-    if kind == "size":
-        return "the size"
-    name = (again.under or otherwise).split("=")[0].strip()
-    return {"model.init": "the initialisation"}.get(name, name)
+def over_knobs(record: StudyRecord, claim: Claim) -> list[OverKnobs]:
+    """Of a claim, its verdict under each matching over all knobs."""
+    entries = (OverKnobs.model_validate(entry) for entry in record.verdicts.get("matchings") or [])
+    return [entry for entry in entries if entry.claim == claim.number and entry.condition.size == claim.size]
 
 
-def over_knobs(record: StudyRecord, claim: Claim) -> list[Json]:
-    """Of a claim, its verdict under each matching over all knobs, as `verdicts.json` has them."""
-    entries = record.verdicts.get("matchings") or []
-    return [
-        entry for entry in entries if entry.get("claim") == claim.number and entry.get("size") in (None, claim.size)
-    ]
-
-
-def why_open(entry: Json) -> str:
+def why_open(entry: OverKnobs) -> str:
     """Why knobs that give several verdicts leave a matching undecided; one that only leaves it open contradicts none."""
-    opposite = {"supported", "refuted"} <= set(entry["verdicts"].values())
-    return "the knob changes the answer" if opposite else "not every knob decides it"
+    return "the knob changes the answer" if entry.contradict else "not every knob decides it"
 
 
-def over_text(entry: Json) -> str:
+def over_text(entry: OverKnobs) -> str:
     """`undecided, because the knob changes the answer (supported by feed_forward, refuted by width)`, or the verdict."""
-    verdicts: dict[str, str] = entry.get("verdicts") or {}
-    if len(set(verdicts.values())) > 1:
-        each = listed(f"{verdict} by {knob}" for knob, verdict in verdicts.items())
-        return f"{entry['verdict']}, because {why_open(entry)} ({each})"
-    return str(entry["verdict"])
+    if entry.differ:
+        each = listed(f"{verdict} by {knob}" for knob, verdict in entry.verdicts.items())
+        return f"{entry.verdict}, because {why_open(entry)} ({each})"
+    return entry.verdict
 
 
 def matched_sentence(record: StudyRecord, claim: Claim) -> str:
@@ -171,17 +145,10 @@ def matched_sentence(record: StudyRecord, claim: Claim) -> str:
         return ""
     found: dict[str, list[str]] = {}
     for entry in over_knobs(record, claim):
-        stays = "stays" if entry["verdict"] == claim.outcome and len(set(entry["verdicts"].values())) == 1 else "is"
-        found.setdefault(f"{stays} {over_text(entry)}", []).append(words_of(record, str(entry["matching"])))
+        stays = "stays" if entry.verdict == claim.outcome and not entry.differ else "is"
+        found.setdefault(f"{stays} {over_text(entry)}", []).append(entry.words)
     text = "; ".join(f"at equal {listed(words)} it {told}" for told, words in found.items())
     return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def words_of(record: StudyRecord, matching: str) -> str:
-    """A matching's quantities as verdicts name them: `training cost`."""
-    found = (claim.under for claim in record.claims if claim.matching == matching and claim.under)
-    under = next(found, f"equal {matching}")
-    return under.split(" by ")[0].split(" at size ")[0].removeprefix("equal ")
 
 
 def sentences(record: StudyRecord) -> list[str]:
@@ -190,15 +157,15 @@ def sentences(record: StudyRecord) -> list[str]:
     said = (
         [text for text in (_size_sentence(pairs[0]), matched_sentence(record, pairs[0].claim)) if text] if pairs else []
     )
-    for kind in ("setting", "tuned"):
+    for kind in ("setting", "common"):
         judged = [
             (pair.original(again), again)
             for pair in pairs
             for again in pair.repeats
-            if kind_of(record, again) == kind and "pending" not in (pair.original(again).outcome, again.outcome)
+            if again.condition.kind == kind and "pending" not in (pair.original(again).outcome, again.outcome)
         ]
         if judged:
-            said.append(_survives(record, kind, judged))
+            said.append(_survives(kind, judged))
     return said
 
 
@@ -216,21 +183,18 @@ def _size_sentence(pair: Contrast) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _survives(record: StudyRecord, kind: str, judged: Sequence[tuple[Claim, Claim]]) -> str:
+def _survives(kind: str, judged: Sequence[tuple[Claim, Claim]]) -> str:
     everything = [again for _, again in judged]
     changed = [again for claim, again in judged if claim.outcome != again.outcome]
     where = "at common values of what was tuned"
-    if kind != "tuned":
-        settings = ((again.under or "").removesuffix(f" at size {again.size}") for again in changed or everything)
-        circumstances = list(dict.fromkeys(settings))
-        where = "under " + (
-            listed(circumstances) if len(circumstances) <= 3 else f"{len(circumstances)} other settings"
-        )
+    if kind != "common":
+        settings = dict.fromkeys(str(again.condition.without_size) for again in changed or everything)
+        where = "under " + (listed(settings) if len(settings) <= 3 else f"{len(settings)} other settings")
     if not changed:
         return f"Repeated {where}, no verdict changes."
     if len(judged) == 1:
         claim, again = judged[0]
-        return f"Judged again {at(record, again)}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."
+        return f"Judged again {again.condition.where}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."
     counts = Counter(again.outcome for again in changed)
     each = listed(f"{count} {'is' if count == 1 else 'are'} {outcome}" for outcome, count in counts.items())
     return f"Judged again {where}, {len(changed)} of {len(judged)} verdicts come out otherwise: {each}."

@@ -3,14 +3,16 @@
 Plain text throughout; whoever renders it escapes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from paribus.display import repeats
 from paribus.display.numbers import decimals, fixed, interval, listed, mean, signed
 from paribus.display.repeats import Contrast, contrasts
 from paribus.display.scope import scope_of
 from paribus.evaluation.metrics import METRICS, metric_of
+from paribus.records.condition import Condition
 from paribus.records.reading import Claim, StudyRecord
 
 OUTCOMES = {
@@ -76,6 +78,12 @@ def effect(record: StudyRecord, claim: Claim) -> str:
     if verdict.low is None or verdict.high is None or verdict.low <= 0 <= verdict.high:
         return f"{arm} came out {direction} than {against} by {size}, not told apart from no difference"
     return f"{arm} is {direction} than {against} by {size}"
+
+
+def after_comma(condition: Mapping[str, Any]) -> str:
+    """`, size 1M`, of a condition as a file has it; empty as written."""
+    found = Condition.model_validate(condition)
+    return f", {found}" if found else ""
 
 
 def cautions(record: StudyRecord, *arms: str) -> list[tuple[str, str]]:

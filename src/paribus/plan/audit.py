@@ -92,7 +92,8 @@ def _within_effects(plan: Plan) -> Iterator[PlannedClaim]:
     told = {(frozenset((claim.arm, claim.against)), *claim.hold) for claim in plan.claims}
     for effect in plan.effects:
         own = {
-            name: getattr(effect, name) for name in ("says", "metric", "expect", "margin", "estimand", "hold", "under")
+            name: getattr(effect, name)
+            for name in ("says", "metric", "expect", "margin", "estimand", "hold", "condition")
         }
         for arm, against in effect.pairs:
             pair = (frozenset((arm, against)), *effect.hold)
@@ -207,7 +208,7 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
     tuned = [field for field in apart if plan.tuning and field in plan.tuning.fields]
     varies = [field for field in apart if field not in tuned]
     undeclared = [field for field in varies if field not in claim.vary]
-    together = plan.seeds[:SEEDS_TOGETHER] if claim.matching else []
+    together = plan.seeds[:SEEDS_TOGETHER] if claim.condition.matching else []
     holds = [_held(hold, arms[claim.arm], arms[claim.against], together) for hold in read_holds(claim.hold)]
     names = common_names(plan, counter.vocabulary, pair)
     starts = {
@@ -218,9 +219,7 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
         "says": claim.says,
         "arm": claim.arm,
         "against": claim.against,
-        "under": claim.under,
-        "matching": claim.matching,
-        "knob": claim.knob,
+        "condition": claim.condition.model_dump(mode="json"),
         "varies": varies,
         "tuned": tuned,
         "follows": consequences(one, other),

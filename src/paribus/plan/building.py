@@ -15,14 +15,13 @@ from paribus.plan.checks import check_study
 from paribus.plan.effects import planned_effects
 from paribus.plan.sharing import shared_sections
 from paribus.plan.sizes import sized_studies
+from paribus.records.condition import Condition, Setting, arm_name
 from paribus.records.plan import Arm, Plan, PlannedClaim, Solved, StudySize, unchecked
 from paribus.records.trials import Group, Trial, Tuned
-from paribus.spec.fields import flatten, leaf_name
+from paribus.spec.fields import flatten
 from paribus.spec.holds import read_hold
 from paribus.spec.match import TOLERANCE
-from paribus.spec.own_rules import readable, rule_name
 from paribus.spec.problems import shown
-from paribus.spec.sizes import circumstance
 
 # What a change of size changes: held in a matching only where it is what is matched.
 _SIZES = ("parameters", "total_parameters", "train_flops", "serve_flops", "kv_bytes")
@@ -40,7 +39,7 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
         return _with_effects(study, _plan_of(study, solved))
     plans = []
     for size, sized in sized_studies(study):
-        own = [matching for matching in solved if matching.size == size.label]
+        own = [matching for matching in solved if matching.condition.size == size.label]
         plans.append(_at_size(_plan_of(sized, own), size))
     arms = [arm for plan in plans for arm in plan.arms]
     # A claim at all sizes, then the next: their plans have the same claims in the same order.
@@ -55,27 +54,25 @@ def build_plan(study: spec.Study, solved: Sequence[Solved] = ()) -> Plan:
 
 def _with_effects(study: spec.Study, plan: Plan) -> Plan:
     """A plan of arms, with the study's claims about crossed factors at each size."""
-    names: dict[str | None, dict[str, str]] = {}
+    names: dict[Condition, dict[str, str]] = {}
     for arm in plan.arms:
         if arm.repeats is None:
-            names.setdefault(circumstance(None, arm.size), {})[arm.written] = arm.name
+            names.setdefault(Condition(size=arm.size), {})[arm.written] = arm.name
     configs = {name: resolve(study, overrides) for name, overrides in study.arm.items()}
     return replace(plan, effects=planned_effects(study, configs, names))
 
 
 def _at_size(plan: Plan, size: StudySize) -> Plan:
     """The plan of a study at one size, all in it named by that: `gpt [size=1M]`, `t5 [size=1M, parameters: feed_forward=88]`."""
-    names = {}
-    for arm in plan.arms:
-        setting = arm.name.removeprefix(arm.written)
-        names[arm.name] = f"{arm.written} [size={size.label}{f', {setting[2:]}' if setting else ']'}"
+    conditions = {arm.name: arm.condition.at_size(size.label) for arm in plan.arms}
+    names = {arm.name: arm_name(arm.written, conditions[arm.name], arm.changes) for arm in plan.arms}
     arms = [
         replace(
             arm,
             name=names[arm.name],
             overrides={field: value_of(arm.config, field) for field in (*size.changes, *arm.overrides)},
+            condition=conditions[arm.name],
             repeats=names[arm.repeats] if arm.repeats else None,
-            size=size.label,
         )
         for arm in plan.arms
     ]
@@ -84,8 +81,7 @@ def _at_size(plan: Plan, size: StudySize) -> Plan:
             update={
                 "arm": names[claim.arm],
                 "against": names[claim.against],
-                "under": circumstance(claim.under, size.label),
-                "size": size.label,
+                "condition": claim.condition.at_size(size.label),
             }
         )
         for claim in plan.claims
@@ -99,7 +95,7 @@ def _at_size(plan: Plan, size: StudySize) -> Plan:
 
 def _plan_of(study: spec.Study, solved: Sequence[Solved]) -> Plan:
     """The plan of a checked study at the size that it is written in."""
-    arms = {name: _arm(study, name, flatten(overrides), None) for name, overrides in study.arm.items()}
+    arms = {name: _arm(study, name, {}) for name in study.arm}
     claims: list[PlannedClaim] = []
     written = [
         {
@@ -114,10 +110,11 @@ def _plan_of(study: spec.Study, solved: Sequence[Solved]) -> Plan:
         claims.append(PlannedClaim.model_validate(tables))
         for field, values in claim.repeat_under.items():
             for value in values:
-                arm, against = (_copy(study, arms, name, {field: value}) for name in (claim.arm, claim.against))
-                arms |= {arm.name: arm, against.name: against}
-                under = f"{field} = {_plain(value_of(arm.config, field))}"
-                changes = {"arm": arm.name, "against": against.name, "repeat_under": {}, "under": under}
+                setting = Setting(field=field, value=value_of(_arm(study, claim.arm, {field: value}).config, field))
+                condition = Condition(setting=setting)
+                pair = [_copy(study, arms, name, {field: value}, condition) for name in (claim.arm, claim.against)]
+                arms |= {arm.name: arm for arm in pair}
+                changes = {"arm": pair[0].name, "against": pair[1].name, "repeat_under": {}, "condition": condition}
                 claims.append(PlannedClaim.model_validate({**tables, **changes}))
     for matching in solved:
         for claim, tables in zip(study.claim, written, strict=True):
@@ -145,33 +142,37 @@ def _or(own: list[str] | None, study: list[str]) -> list[str]:
     return study if own is None else own
 
 
-def _arm(study: spec.Study, name: str, overrides: Mapping[str, Any], repeats: str | None) -> Arm:
+def _arm(study: spec.Study, name: str, changes: Mapping[str, Any]) -> Arm:
+    """An arm of the study file, with other values of some fields."""
+    overrides = {**flatten(study.arm[name]), **changes}
     config = resolve(study, overrides)
-    return Arm(name, {field: value_of(config, field) for field in overrides}, config, repeats, written=repeats or name)
+    values = {field: value_of(config, field) for field in overrides}
+    return Arm(name, name, values, config, changes={field: values[field] for field in changes})
 
 
 def _copy(
-    study: spec.Study, arms: Mapping[str, Arm], name: str, changes: Mapping[str, Any], matched: tuple[str, ...] = ()
+    study: spec.Study, arms: Mapping[str, Arm], name: str, changes: Mapping[str, Any], condition: Condition
 ) -> Arm:
     """The copy of an arm under other values, the same for all claims and matchings that ask for it."""
-    copy = _arm(study, name, {**flatten(study.arm[name]), **changes}, name)
+    copy = _arm(study, name, changes)
     for other in arms.values():
         if other.repeats == name and other.config == copy.config:
             return other
-    values = ", ".join(f"{leaf_name(field)}={_plain(value_of(copy.config, field))}" for field in changes)
-    new = f"{name} [{' and '.join(matched)}{': ' if matched else ''}{values}]"
+    new = arm_name(name, condition, copy.changes)
     if new in arms:
         raise StudyError(f"study: arm.{shown(new)}: the name of a repetition of {shown(name)}; rename this arm")
-    return replace(copy, name=new, matched=matched)
+    return replace(copy, name=new, condition=condition, repeats=name)
 
 
 def _matched(study: spec.Study, arms: Mapping[str, Arm], name: str, matching: Solved) -> Arm:
     changes = matching.changes.get(name)
-    return _copy(study, arms, name, changes, matching.quantities) if changes else arms[name]
+    return _copy(study, arms, name, changes, matching.condition.without_size) if changes else arms[name]
 
 
 def _under(matching: Solved, claim: spec.Claim, tables: Mapping[str, Any], pair: Sequence[Arm]) -> dict[str, Any]:
     """What a claim is under a matching: knobs may differ, and of all sizes what is matched must be equal."""
+    assert matching.condition.matching is not None
+    quantities = matching.condition.matching.quantities
     knobs = [field for arm in (claim.arm, claim.against) for field in matching.changes.get(arm, {})]
     # Each is equal to the reference: two others may lie on either side of it.
     allowed = TOLERANCE * (1 if matching.reference in (claim.arm, claim.against) else 2)
@@ -180,16 +181,10 @@ def _under(matching: Solved, claim: spec.Claim, tables: Mapping[str, Any], pair:
         "arm": pair[0].name,
         "against": pair[1].name,
         "repeat_under": {},
-        "under": matching.under,
-        "matching": " and ".join(matching.quantities),
-        "knob": " and ".join(matching.knobs),
+        "condition": matching.condition.without_size,
         "vary": list(dict.fromkeys([*tables["vary"], *knobs])),
-        "hold": held + [f"{name}: {100 * allowed:g}%" for name in matching.quantities if name != "latency"],
+        "hold": held + [f"{name}: {100 * allowed:g}%" for name in quantities if name != "latency"],
     }
-
-
-def _plain(value: Any) -> str:
-    return rule_name(value) if isinstance(value, str) else shown(readable(value))
 
 
 def trial_id(arm: Arm, seed: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from paribus import spec
 from paribus.plan.factorial import Cell, Design, Part, design, weights
+from paribus.records.condition import Condition
 from paribus.records.plan import PlannedEffect
 from paribus.spec.fields import flatten, leaf_name
 from paribus.spec.levels import word_of
@@ -41,11 +42,11 @@ def effect_problems(study: spec.Study, configs: Mapping[str, spec.Config]) -> It
 
 
 def planned_effects(
-    study: spec.Study, configs: Mapping[str, spec.Config], names: Mapping[str | None, Mapping[str, str]]
+    study: spec.Study, configs: Mapping[str, spec.Config], names: Mapping[Condition, Mapping[str, str]]
 ) -> list[PlannedEffect]:
     """All claims about effects of a checked study, each at each of its sizes.
 
-    `configs` are the arms as written; `names` gives, by what a size is called in verdicts, the name of each arm at that size.
+    `configs` are the arms as written; `names` gives, by size, the name of each arm there.
     """
     crossed = design(list(configs.items()), study.vary) if study.effect else None
     found = []
@@ -58,7 +59,7 @@ def planned_effects(
             for side in (0, 1)
         )
         cells = weights(located.part, located.pairs, {})
-        for under, named in names.items():
+        for condition, named in names.items():
             arms = {cell: named[crossed.arms[cell]] for cell in cells}
             found.append(
                 PlannedEffect.model_validate(
@@ -77,7 +78,7 @@ def planned_effects(
                         "weights": {arms[cell]: float(weight) for cell, weight in cells.items()},
                         "pairs": _pairs(arms, located.pairs),
                         "hold": study.hold if effect.hold is None else effect.hold,
-                        "under": under,
+                        "condition": condition,
                     }
                 )
             )

@@ -5,7 +5,7 @@ that is too far away the study is refused, with the values that can be reached.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from paribus.plan.arms import resolve, used_value
 from paribus.plan.building import build_plan
 from paribus.plan.search import Reached, nearest
 from paribus.plan.sizes import Sized, sized_studies
+from paribus.records.condition import Condition, Matched
 from paribus.records.plan import Plan, Solved
 from paribus.spec.fields import flatten
 from paribus.spec.holds import distance
@@ -42,7 +43,7 @@ Measure = Callable[[Plan, Corpus, spec.Config, spec.Config], Latency]
 
 
 def matched_plan(
-    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Mapping[str, Any]] = ()
+    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Solved] = ()
 ) -> Plan:
     """The plan of a study with the arms and claims of its matchings; `plan` is the one without.
 
@@ -54,10 +55,10 @@ def matched_plan(
 
 
 def solve(
-    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Mapping[str, Any]] = ()
+    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Solved] = ()
 ) -> list[Solved]:
     """Each matching of a study by each of its alternative knobs, in the order written."""
-    known = [Solved.from_dict(table) for table in before if "latency" in table["quantities"]]
+    known = [old for old in before if "latency" in _matched(old).quantities]
     if study.sizes.values:
         return [solved for sized in sized_studies(study) for solved in _solved_at(sized, corpus, measure, known)]
     quantities = Quantities(corpus, plan.workload)
@@ -73,34 +74,34 @@ def solve(
                 study, plan, quantities, number, matching, knobs, reference, partial(measure, plan, corpus)
             )
             others = [name for name in study.arm if name in named and name != reference]
-            way = tuple(matching.matched), tuple(knobs), reference
+            matched = Matched(quantities=matching.matched, knobs=knobs, among_others=len(matching.ways) > 1)
             again = [
                 old
                 for old in known
-                if (old.quantities, old.knobs, old.reference) == way and {*others} <= {*old.changes}
+                if (_matched(old), old.reference) == (matched, reference) and {*others} <= {*old.changes}
             ]
             if again:
                 solved.append(again[0])
                 continue
             changes = {name: solver.changes(name) for name in others}
-            by = f" by {' and '.join(knobs)}" if len(matching.ways) > 1 else ""
-            solved.append(
-                Solved(
-                    tuple(matching.matched), tuple(knobs), f"{matching.words}{by}", reference, changes, solver.latencies
-                )
-            )
+            solved.append(Solved(Condition(matching=matched), reference, changes, solver.latencies))
     return solved
+
+
+def _matched(solved: Solved) -> Matched:
+    assert solved.condition.matching is not None
+    return solved.condition.matching
 
 
 def _solved_at(sized: Sized, corpus: Corpus, measure: Measure, known: Sequence[Solved]) -> list[Solved]:
     """The matchings of a study at one size, each arm solved for there."""
     label = sized.size.label
-    before = [asdict(old) for old in known if old.size == label]
+    before = [old for old in known if old.condition.size == label]
     try:
         found = solve(sized.study, build_plan(sized.study), corpus, measure, before)
     except StudyError as error:
         raise StudyError(f"study: at size {label}: {str(error).removeprefix('study: ')}") from error
-    return [replace(solved, size=label) for solved in found]
+    return [replace(solved, condition=solved.condition.at_size(label)) for solved in found]
 
 
 class _Solver:

@@ -15,11 +15,10 @@ from pydantic import ValidationError
 from paribus import spec
 from paribus.errors import StudyError
 from paribus.plan.building import trial_id
+from paribus.records.condition import Condition, Setting, arm_name
 from paribus.records.plan import Arm, Plan, PlannedClaim
 from paribus.records.trials import Choice, Grid, Group, Stopped, Trial, Tuned, TuningTrial, Values, Widened
-from paribus.spec.fields import leaf_name
 from paribus.spec.problems import from_pydantic, shown
-from paribus.spec.sizes import circumstance
 from paribus.spec.training import crossing
 
 MOST_WIDENINGS = 6
@@ -86,7 +85,7 @@ def tuned_plan(plan: Plan, tuned: Tuned) -> Plan:
     best = {arm.name: _at(plan, arm.name, tuned.choices[arm.name].values) for arm in plan.arms}
     arms, claims, copies = dict(best), list(plan.claims), dict[str, Values]()
     for claim in plan.claims if tuned.common_values else ():
-        if not claim.as_written:
+        if not claim.condition.as_written:
             continue
         for values in crossing(tuned.group_of(claim.arm).grid):
             pair = []
@@ -97,12 +96,12 @@ def tuned_plan(plan: Plan, tuned: Tuned) -> Plan:
                     copies[arm.name] = values
                     arms[arm.name] = arm
                 pair.append(arm.name)
-            under = ", ".join(f"{field} = {shown(value)}" for field, value in values.items())
+            condition = Condition(size=claim.condition.size, common=_settings(values))
             changes: dict[str, Any] = {
                 "arm": pair[0],
                 "against": pair[1],
                 "repeat_under": {},
-                "under": circumstance(under, claim.size),
+                "condition": condition,
             }
             claims.append(PlannedClaim.model_validate({**claim.model_dump(), **changes}))
     trials = [Trial(trial_id(arm, seed), arm.name, seed) for seed in plan.seeds for arm in arms.values()]
@@ -127,13 +126,19 @@ def _at(plan: Plan, name: str, values: Values, repeats: str | None = None) -> Ar
     changed = replace(arm, overrides={**arm.overrides, **values}, config=with_values(arm.config, values))
     if repeats is None:
         return changed
-    sets = ", ".join(f"{leaf_name(field)}={shown(value)}" for field, value in values.items())
-    copy = f"{name[:-1]}, {sets}]" if name.endswith("]") and "[" in name else f"{name} [{sets}]"
+    changed = replace(
+        changed, condition=changed.condition.at_values(_settings(values)), changes={**arm.changes, **values}
+    )
+    copy = arm_name(arm.written, changed.condition, changed.changes)
     if any(other.name == copy and not other.repeats for other in plan.arms):
         raise StudyError(
             f"study: arm.{shown(copy)}: the name of a copy of {shown(name)} that is tuned; rename this arm"
         )
     return replace(changed, name=copy, repeats=repeats)
+
+
+def _settings(values: Values) -> tuple[Setting, ...]:
+    return tuple(Setting(field=field, value=value) for field, value in values.items())
 
 
 def with_values(config: spec.Config, values: Values) -> spec.Config:

@@ -1,15 +1,16 @@
 """What a study runs (`plan.json`): arms, claims, effects, sizes, matchings and trials."""
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, TypeAdapter
 
 from paribus import spec
+from paribus.records.condition import AS_WRITTEN, Condition
 from paribus.records.trials import Trial, Tuned
 from paribus.spec.data import Data
-from paribus.spec.sizes import circumstance
 from paribus.spec.workload import Workload
 
 
@@ -18,71 +19,49 @@ class Arm:
     """A named override of the base, and the configuration it resolves to."""
 
     name: str
+    """As `condition.arm_name` makes it."""
+    written: str
+    """The arm of the study file that it is, or repeats, or is at a size."""
     overrides: dict[str, Any]
     """Dotted field to value."""
     config: spec.Config
+    condition: Condition = AS_WRITTEN
+    """At which size it is, and for which repetition it was made: copies that are configured alike are one arm."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Of a copy: what it sets beyond the arm as written, dotted field to value."""
     repeats: str | None = None
     """The arm of which this is a copy under another value, for a claim's `repeat_under` or for a matching."""
-    matched: tuple[str, ...] = ()
-    """Of a copy that was solved for: the quantities in which it equals the matching's reference."""
-    written: str = ""
-    """The arm of the study file that it is, or repeats, or is at a size."""
-    size: str | None = None
-    """Of a study with sizes: which one, such as `1M`."""
 
     @property
-    def unsized(self) -> str:
-        """Its name without the size: the same for the same arm at all sizes."""
-        rest = self.name.removeprefix(f"{self.written} [size={self.size}")
-        if self.size is None:
-            return self.name
-        return f"{self.written}{rest[1:]}" if rest.startswith("]") else f"{self.written} [{rest[2:]}"
+    def size(self) -> str | None:
+        """Of a study with sizes: which one, such as `1M`."""
+        return self.condition.size
 
 
 class PlannedClaim(spec.Claim):
-    """A claim of the study file, or its repetition `under` another value."""
+    """A claim of the study file, or its repetition under another condition."""
 
     number: int
     """Its place among the claims of the study file, from 0; repetitions have that of the claim they repeat."""
-    under: str | None = None
-    """For a repetition: the field and its value, such as `model.init = normal_0.02`; or the matching, `equal parameters`."""
-    matching: str | None = None
-    """For a repetition under a matching: its quantities, such as `parameters`."""
-    knob: str | None = None
-    """And what was turned, such as `feed_forward`."""
-    size: str | None = None
-    """In a study with sizes: at which, such as `1M`."""
+    condition: Condition = AS_WRITTEN
+    """What it is judged under."""
     vary: list[str]
     """The claim's own, or the study's."""
     hold: list[str]
     """The claim's own, or the study's."""
-
-    @property
-    def as_written(self) -> bool:
-        """Whether its arms are those that the claim names (at a size), and no copies of them under another setting."""
-        return self.under == circumstance(None, self.size)
 
 
 @dataclass(frozen=True)
 class Solved:
     """A matching whose arms were solved for (`matching`): what each arm must set to be equal to the reference."""
 
-    quantities: tuple[str, ...]
-    knobs: tuple[str, ...]
-    under: str
-    """As verdicts name it: `equal parameters`."""
+    condition: Condition
+    """The matching, and in a study with sizes at which."""
     reference: str
     changes: dict[str, dict[str, Any]]
     """Of each arm, dotted field to value; nothing where it is equal as it is."""
     latencies: dict[str, dict[str, float]]
     """Of each arm that was measured: its time as a share of the reference's (`ratio`), and the `spread` of that."""
-    size: str | None = None
-    """In a study with sizes: at which."""
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> "Solved":
-        """Read what `dataclasses.asdict` made and JSON kept."""
-        return cls(**{**table, "quantities": tuple(table["quantities"]), "knobs": tuple(table["knobs"])})
 
 
 @dataclass(frozen=True)
@@ -122,28 +101,40 @@ class PlannedEffect(spec.Effect):
     """The arms that differ in the first factor alone, level and reference: each pair must hold what is to be equal."""
     hold: list[str]
     """The effect's own, or the study's."""
-    under: str | None = None
-    """In a study with sizes: which, as `size 1M`."""
+    condition: Condition = AS_WRITTEN
+    """In a study with sizes: which."""
+
+
+def unchecked(sections: spec.Config | Mapping[str, Any]) -> spec.Config:
+    """A base from its sections: they need not fit together, only each arm's must."""
+    if isinstance(sections, spec.Config):
+        return sections
+    kinds = spec.Config.model_fields
+    read = {
+        name: TypeAdapter[Any](kinds[name].annotation or object).validate_python(value)
+        for name, value in sections.items()
+    }
+    return spec.Config.model_construct(**read)
 
 
 @dataclass(frozen=True)
 class Plan:
     """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each of them (`sharing`)."""
 
-    base: spec.Config
+    base: Annotated[spec.Config, PlainValidator(unchecked)]
     """The study's own sections; no trial has it, unless an arm overrides nothing."""
     arms: list[Arm]
     claims: list[PlannedClaim]
     trials: list[Trial]
-    workload: Workload = dataclasses.field(default_factory=Workload)
+    workload: Workload = field(default_factory=Workload)
     """How the arms would be used; no trial depends on it."""
-    matchings: list[Solved] = dataclasses.field(default_factory=list)
+    matchings: list[Solved] = field(default_factory=list)
     """What the copies that were solved for were solved by."""
-    sizes: list[StudySize] = dataclasses.field(default_factory=list)
+    sizes: list[StudySize] = field(default_factory=list)
     """The sizes at which all arms are there, smallest first; none where arms have the size that is written."""
     tuning: Tuned | None = None
     """How fields of `[training]` are tuned for each arm; None where none is."""
-    effects: list[PlannedEffect] = dataclasses.field(default_factory=list)
+    effects: list[PlannedEffect] = field(default_factory=list)
     """Claims about crossed factors, at each size."""
 
     @cached_property
@@ -181,56 +172,13 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as `plan.json` holds it."""
-        return {
-            "base": self.base.model_dump(mode="json"),
-            "arms": [
-                {
-                    "name": arm.name,
-                    "overrides": arm.overrides,
-                    "config": arm.config.model_dump(mode="json"),
-                    "repeats": arm.repeats,
-                    "matched": list(arm.matched),
-                    "written": arm.written,
-                    "size": arm.size,
-                }
-                for arm in self.arms
-            ],
-            "claims": [claim.model_dump(mode="json") for claim in self.claims],
-            "effects": [effect.model_dump(mode="json") for effect in self.effects],
-            "trials": [asdict(trial) for trial in self.trials],
-            "workload": self.workload.model_dump(mode="json"),
-            "matchings": [asdict(matching) for matching in self.matchings],
-            "tuning": asdict(self.tuning) if self.tuning else None,
-            "sizes": [asdict(size) for size in self.sizes],
-        }
+        made: dict[str, Any] = _PLAN.dump_python(self, mode="json")
+        return made
 
     @classmethod
     def from_dict(cls, tables: Mapping[str, Any]) -> "Plan":
-        """Read what `to_dict` wrote."""
-        return cls(
-            unchecked(
-                {
-                    name: type(getattr(spec.Config(), name)).model_validate(table)
-                    for name, table in tables["base"].items()
-                }
-            ),
-            [_read_arm(arm) for arm in tables["arms"]],
-            [PlannedClaim.model_validate(claim) for claim in tables["claims"]],
-            [Trial(**trial) for trial in tables["trials"]],
-            Workload.model_validate(tables.get("workload", {})),
-            [Solved.from_dict(table) for table in tables.get("matchings", [])],
-            [StudySize(**table) for table in tables.get("sizes", [])],
-            Tuned.from_dict(tables["tuning"]) if tables.get("tuning") else None,
-            [PlannedEffect.model_validate(effect) for effect in tables.get("effects", [])],
-        )
+        """Read what `to_dict` wrote. Raises pydantic's ValidationError where it does not follow docs/directory.md."""
+        return _PLAN.validate_python(dict(tables))
 
 
-def _read_arm(table: Mapping[str, Any]) -> Arm:
-    config, matched = spec.Config.model_validate(table["config"]), tuple(table.get("matched", ()))
-    written = table.get("written") or table["repeats"] or table["name"]
-    return Arm(**{**table, "config": config, "matched": matched, "written": written})
-
-
-def unchecked(sections: Mapping[str, Any]) -> spec.Config:
-    """A base from its sections: they need not fit together, only each arm's must."""
-    return spec.Config.model_construct(**sections)
+_PLAN = TypeAdapter(Plan)

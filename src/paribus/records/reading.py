@@ -17,6 +17,8 @@ import numpy as np
 from paribus.errors import StudyError
 from paribus.evaluation.metrics import metric_of
 from paribus.files import read_json
+from paribus.records.condition import AS_WRITTEN, Condition
+from paribus.records.plan import Plan
 from paribus.records.scores import Arrays, Score, Weight, arrays_of, by_length, score_of, weights_of
 
 Json = dict[str, Any]
@@ -80,10 +82,15 @@ class Arm:
     """Why its score lies off what it was trained on, in a sentence; None where it does not."""
     written: str = ""
     """The arm of the study file that it is, or repeats, or is at a size."""
-    size: str | None = None
-    """In a study of several sizes, which one."""
+    condition: Condition = AS_WRITTEN
+    """At which size it is, and for which repetition it was made."""
     squares: tuple[tuple[tuple[str, ...], ...], ...] | None = None
     """What visibility rules of the study's own let see: layer, head, row by row of `0` and `1`; None where all are built in."""
+
+    @property
+    def size(self) -> str | None:
+        """In a study of several sizes, which one."""
+        return self.condition.size
 
     def section(self, name: str) -> Json:
         """One section of the resolved configuration; empty where there is none."""
@@ -125,16 +132,16 @@ class Claim:
     expect: str
     margin: float
     estimand: str
-    under: str | None
+    condition: Condition
+    """What it is judged under."""
     verdict: Verdict | None
     number: int
     """Its place among the claims of the study file; repetitions have that of the claim they repeat."""
-    matching: str | None = None
-    """Of a repetition with arms made equal: in which quantities."""
-    knob: str | None = None
-    """And by turning what."""
-    size: str | None = None
-    """The size at which it is judged, as the study names it; None in a study of one size."""
+
+    @property
+    def size(self) -> str | None:
+        """The size at which it is judged, as the study names it; None in a study of one size."""
+        return self.condition.size
 
     @property
     def outcome(self) -> str:
@@ -157,14 +164,13 @@ class StudyRecord:
     environment: Json
     confidence: float
     contrasts: int
+    plan: Plan
     stopping: Json
     """The rule by which seeds were added, its looks, and the level of one interval; empty before anything was judged."""
     test_windows: int | None
     test_documents: int | None
     test_weights: dict[int, Weight] = field(default_factory=dict)
     """Per number of input tokens."""
-    plan: Json = field(default_factory=dict)
-    """`plan.json` as it is."""
     verdicts: Json = field(default_factory=dict)
     """`verdicts.json` as it is; empty before anything was judged."""
     ledger: Json = field(default_factory=dict)
@@ -239,7 +245,7 @@ def read_study(directory: Path) -> StudyRecord:
             test_windows=int(windows["document"].size) if windows else None,
             test_documents=int(np.unique(windows["document"]).size) if windows else None,
             test_weights=weights_of(windows),
-            plan=plan,
+            plan=Plan.from_dict(plan),
             verdicts=verdicts,
             ledger=_object(directory / "ledger.json"),
             manifest=_manifest(directory),
@@ -310,8 +316,8 @@ def _arm(planned: Json, audited: Json, squares: Any, trials: tuple[Trial, ...]) 
         config=planned.get("config") or {},
         repeats=planned.get("repeats"),
         audit=audited,
-        written=str(planned.get("written") or planned.get("repeats") or planned["name"]),
-        size=planned.get("size"),
+        written=str(planned["written"]),
+        condition=Condition.model_validate(planned.get("condition") or {}),
         off_distribution=audited.get("off_distribution") or next(filter(None, said), None),
         squares=tuple(tuple(tuple(map(str, head)) for head in layer) for layer in squares) if squares else None,
     )
@@ -380,10 +386,7 @@ def _claim(planned: Json, judged: Json | None) -> Claim:
         expect=planned["expect"],
         margin=float(planned["margin"]),
         estimand=planned.get("estimand") or "text_like_it",
-        under=planned.get("under"),
+        condition=Condition.model_validate(planned.get("condition") or {}),
         verdict=verdict,
         number=planned["number"],
-        matching=planned.get("matching"),
-        knob=planned.get("knob"),
-        size=planned.get("size"),
     )

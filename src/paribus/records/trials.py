@@ -1,6 +1,6 @@
 """The units of work of a plan, and how fields of `[training]` were tuned: grids, trials that choose, choices (`plan.json`)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,20 +113,3 @@ class Tuned:
         first, *others = several
         groups = [group for tuned in (first, *others) for group in tuned.groups]
         return cls(first.metric, first.seeds, first.common_values, groups)
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> "Tuned":
-        """Read what `dataclasses.asdict` made and JSON kept."""
-        groups = [
-            Group(
-                **{
-                    **group,
-                    "widened": [Widened(**entry) for entry in group["widened"]],
-                    "stopped": [Stopped(**entry) for entry in group["stopped"]],
-                }
-            )
-            for group in table["groups"]
-        ]
-        choices = {arm: Choice(**choice) for arm, choice in table["choices"].items()}
-        trials = [TuningTrial(**trial) for trial in table["trials"]]
-        return cls(**{**table, "groups": groups, "choices": choices, "trials": trials})

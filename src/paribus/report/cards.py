@@ -11,7 +11,6 @@ from paribus.display.stopping import rule_of
 from paribus.display.strips import draw_interval, reach_of
 from paribus.evaluation.metrics import metric_of
 from paribus.records.reading import Claim, StudyRecord, Verdict
-from paribus.spec.sizes import circumstance
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -63,14 +62,14 @@ def cards(record: StudyRecord) -> tuple[Judged, ...]:
     for index, pair in enumerate(repeats.contrasts(record), 1):
         reach = reach_of((pair.claim, *pair.repeats))
         card, grouped, number = _judged(record, pair.claim, f"claim-{index}", reach), list[Repeated](), 0
-        for group in repeats.groups(record, pair):
+        for group in repeats.groups(pair):
             rows = []
             for again in group.claims:
                 number += 1
                 row = _judged(record, again, f"claim-{index}-{number}", reach)
                 original = pair.original(again)
                 changed = repeats.changes(original, again)
-                said = repeats.remark(record, original, again) if changed or again.outcome == "pending" else ""
+                said = repeats.remark(original, again) if changed or again.outcome == "pending" else ""
                 rows.append(replace(row, remark=said, changed=changed))
             notes = tuple(over_all_knobs(record, pair)) if group.kind == "matching" else ()
             folded = len(rows) > repeats.FOLDED
@@ -83,8 +82,9 @@ def over_all_knobs(record: StudyRecord, pair: repeats.Contrast) -> Iterator[str]
     """What holds whatever the knob, of matchings that were made by several."""
     for claim in pair.at_sizes or (pair.claim,):
         for entry in repeats.over_knobs(record, claim):
-            if len(entry["verdicts"]) > 1:
-                words = circumstance(repeats.words_of(record, str(entry["matching"])), claim.size)
+            if len(entry.verdicts) > 1:
+                size = f" at size {claim.size}" if claim.size else ""
+                words = f"{entry.words}{size}"
                 yield f"Over all knobs, at equal {words}: {repeats.over_text(entry)}."
 
 
@@ -118,7 +118,7 @@ def _judged(record: StudyRecord, claim: Claim, name: str, reach: float) -> Judge
     return Judged(
         claim=claim,
         name=name,
-        where=repeats.at(record, claim) if claim.under else "",
+        where=claim.condition.where,
         effect=wording.effect(record, claim),
         rule=wording.rule(claim),
         estimand=wording.estimand_text(claim),

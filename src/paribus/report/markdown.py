@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from paribus.display.numbers import decimals, fixed, interval, signed
 from paribus.display.parts import Part
-from paribus.display.repeats import Contrast, Group, at, contrasts, groups, remark
+from paribus.display.repeats import Contrast, Group, contrasts, groups, remark
 from paribus.display.scope import guide, scope_note
 from paribus.display.tables import (
     Cell,
@@ -57,7 +57,7 @@ def markdown(record: StudyRecord) -> str:
     for index, pair in enumerate(contrasts(record), 1):
         lines += [f"### {index}. {plain(pair.claim.says)}", ""]
         lines += _claim(record, pair.claim)
-        for group in groups(record, pair):
+        for group in groups(pair):
             lines += _repeats(record, pair, group)
     if not record.claims:
         lines += ["The study makes no claim about two arms.", ""]
@@ -115,8 +115,8 @@ def _repeats(record: StudyRecord, pair: Contrast, group: Group) -> Iterable[str]
         if verdict:
             found = plain(interval(verdict.low, verdict.high, digits))
             numbers = f" Improvement {signed(verdict.estimate, digits)}, interval {found}, {verdict.seeds} seeds."
-        said = plain(remark(record, pair.original(again), again))
-        yield f"- {plain(at(record, again))}: **{OUTCOMES[again.outcome]}.**{numbers} {said}"
+        said = plain(remark(pair.original(again), again))
+        yield f"- {plain(again.condition.where)}: **{OUTCOMES[again.outcome]}.**{numbers} {said}"
     if group.kind == "matching":
         yield from (f"- {plain(text)}" for text in over_all_knobs(record, pair))
     yield ""

@@ -45,7 +45,7 @@ def _claims(record: StudyRecord) -> Table:
     """Each contrast: estimate, interval, margin, seeds, verdict; repeats below the claim that they repeat."""
     rows: list[tuple[Cell, ...]] = []
     for place, pair in enumerate(repeats.contrasts(record), 1):
-        shown = [claim for claim in pair.repeats if repeats.kind_of(record, claim) != "tuned"]  # their part has those
+        shown = [claim for claim in pair.repeats if not claim.condition.common]  # their part has those
         rows += [_row(record, str(place), claim) for claim in (pair.claim, *shown)]
     heads = ("Claim", "Contrast", "Arms and setting", "Metric", "Improvement", "Interval", "Margin", "Seeds", "Verdict")
     left_out = "Metric" if len({claim.metric for claim in record.claims}) == 1 else ""
@@ -63,7 +63,7 @@ def _row(record: StudyRecord, place: str, claim: Claim) -> tuple[Cell, ...]:
     return (
         Cell(place),
         Cell(f"{short_name(record, claim.arm)} − {short_name(record, claim.against)}"),
-        Cell(repeats.at(record, claim) if claim.under else "as written"),
+        Cell(claim.condition.where or "as written"),
         Cell(metric_of(claim.metric).label),
         number(signed(verdict.estimate, digits) if verdict else MISSING),
         number(interval(verdict.low, verdict.high, digits) if verdict else MISSING),

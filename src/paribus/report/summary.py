@@ -5,7 +5,7 @@ from typing import Any
 
 from paribus.display.measured import scored_on, tabled
 from paribus.display.numbers import mean, spread
-from paribus.display.repeats import contrasts, kind_of, over_knobs, remark
+from paribus.display.repeats import contrasts, over_knobs, remark
 from paribus.display.scope import scope_note
 from paribus.display.tables import Table, checks
 from paribus.display.wording import answer, cautions, effect, estimand_text, lesson, rule
@@ -21,7 +21,9 @@ def summary(record: StudyRecord) -> dict[str, Any]:
 
     def judged(claim: Claim) -> dict[str, Any]:
         return {
-            **{key: value for key, value in asdict(claim).items() if key != "verdict"},
+            **{key: value for key, value in asdict(claim).items() if key not in ("verdict", "condition")},
+            "condition": claim.condition.model_dump(mode="json"),
+            "under": str(claim.condition) or None,
             **(asdict(claim.verdict) if claim.verdict else {}),
             "verdict": claim.outcome,
             "effect": effect(record, claim),
@@ -62,12 +64,16 @@ def summary(record: StudyRecord) -> dict[str, Any]:
                 "repeats": [
                     {
                         **judged(again),
-                        "kind": kind_of(record, again),
-                        "remark": remark(record, pair.original(again), again),
+                        "kind": again.condition.kind,
+                        "remark": remark(pair.original(again), again),
                     }
                     for again in pair.repeats
                 ],
-                "matchings": [entry for claim in pair.at_sizes or (pair.claim,) for entry in over_knobs(record, claim)],
+                "matchings": [
+                    entry.model_dump(mode="json")
+                    for claim in pair.at_sizes or (pair.claim,)
+                    for entry in over_knobs(record, claim)
+                ],
             }
             for pair in contrasts(record)
         ],

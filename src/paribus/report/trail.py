@@ -25,7 +25,7 @@ def part(record: StudyRecord) -> Part | None:
         "Audit trail",
         "What a referee needs to check this result, and the commands that do it.",
         tuple(_texts(record)),
-        tables=(_circumstances(record), _arms(record)),
+        tables=(_environments(record), _arms(record)),
     )
 
 
@@ -89,7 +89,7 @@ def _several(names: Iterable[str], most: int = 8) -> str:
     return listed(found) if len(found) <= most else f"{', '.join(found[:most])} and {len(found) - most} more"
 
 
-def _circumstances(record: StudyRecord) -> Table:
+def _environments(record: StudyRecord) -> Table:
     """Code, packages and machines: one value each, or each value with the number of sessions that have it."""
     environments = [
         environment

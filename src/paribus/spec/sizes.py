@@ -57,13 +57,6 @@ def size_label(count: int) -> str:
     return str(count)
 
 
-def circumstance(setting: str | None, size: str | None) -> str | None:
-    """What a claim is judged `under`, in words: a setting of its arms, a size, both (`model.init = x at size 1M`), or nothing."""
-    if size is None:
-        return setting
-    return f"size {size}" if setting is None else f"{setting} at size {size}"
-
-
 def _by_values(value: Any) -> Any:
     return {"values": value} if isinstance(value, list) else value
 

@@ -74,7 +74,7 @@ def foretell(
         found.append(
             {key: claim[key] for key in ("says", "arm", "against", "metric", "margin")}
             | {
-                "under": claim.get("under"),
+                "condition": claim.get("condition", {}),
                 "seeds": seeds,
                 "spread": sd,
                 "detectable": None if sd is None or shift is None else shift * sd,

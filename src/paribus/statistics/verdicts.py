@@ -41,7 +41,7 @@ def contrast_of(claim: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two claims share one interval: the same arms with the same weights, metric and estimand.
 
     The interval of b against a is the mirror image of that of a against b, so the sign of all weights together does not count.
-    Nor does the circumstance: an arm under another setting is another arm, and one that a matching leaves as it is is the same.
+    Nor does the condition: an arm under another setting is another arm, and one that a matching leaves as it is is the same.
     """
     arms = sorted(combination(claim).items())
     sign = -1 if arms[0][1] < 0 else 1

@@ -1,16 +1,20 @@
 """The check of matchings: arms that were solved for are solved for again, on the text."""
 
 import json
-from dataclasses import asdict
 from typing import NoReturn
+
+from pydantic import TypeAdapter
 
 from paribus.data.store import Corpus
 from paribus.errors import UserError
 from paribus.plan.building import build_plan
 from paribus.plan.matching import solve
+from paribus.records.plan import Solved
 from paribus.spec.stopping import at_look
 from paribus.verify.checks import Check, check, differences
 from paribus.verify.evidence import Evidence
+
+_SOLVED = TypeAdapter(list[Solved])
 
 
 def matchings(evidence: Evidence, corpus: Corpus) -> Check:
@@ -18,13 +22,13 @@ def matchings(evidence: Evidence, corpus: Corpus) -> Check:
     if evidence.foreign:
         named = ", ".join(sorted(evidence.foreign))
         return Check("matchings", "not checked", f"{named} has a rule from a Python file, which is not run")
-    study, written = evidence.study, evidence.json("plan.json")["matchings"]
+    study, written = evidence.study, evidence.plan.matchings
     if study.stopping != "fixed":
         study = at_look(study, len(evidence.plan.seeds))
     again = solve(study, build_plan(study), corpus, _cannot_be_measured, written)
-    measured = sum("latency" in each.quantities for each in again)
-    found = json.loads(json.dumps([asdict(each) for each in again]))
-    faults = [f"plan.json: {text}" for text in differences(written, found, "matchings")]
+    measured = sum(bool(each.latencies) for each in again)
+    before, found = (json.loads(_SOLVED.dump_json(several)) for several in (written, again))
+    faults = [f"plan.json: {text}" for text in differences(before, found, "matchings")]
     counted = len(again) - measured
     solved = f"{counted} matching{'s' * (counted > 1)} solved for again" if counted else ""
     kept = f"{measured} by latency, which was measured, taken from plan.json" if measured else ""

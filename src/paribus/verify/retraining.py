@@ -1,4 +1,4 @@
-"""The first steps of one trial, trained again in a process of its own: `python -m paribus.trail.retraining`.
+"""The first steps of one trial, trained again in a process of its own: `python -m paribus.verify.retraining`.
 
 A request comes as JSON on standard input, the answer goes as JSON to standard output.
 """

@@ -82,8 +82,7 @@ def _of_claim(
     kept = {name: claim[name] for name in ("number", "says", "arm", "against", "metric", "estimand")}
     answer = {
         **kept,
-        "under": claim.get("under"),
-        "size": claim.get("size"),
+        "condition": claim.get("condition", {}),
         "seeds": whole,
         "gaps": [_gap(claim, at, scores[at], pairs[at], windows, level) for at in tokens],
         "gap_level": level,

@@ -10,7 +10,6 @@ from paribus.display.tables import Cell, Table, number
 from paribus.display.wording import sentence
 from paribus.evaluation.metrics import metric_of
 from paribus.records.reading import Claim, StudyRecord
-from paribus.spec.sizes import circumstance
 
 CHARTS = ("budget_losses", "budget_gaps")
 MODEL = "model-dependent"
@@ -43,8 +42,8 @@ def entries(record: StudyRecord) -> list[tuple[Claim, Json]]:
 
 def contrast(claim: Claim) -> str:
     """The two arms, and the setting of a repetition; a size is in the arms' names."""
-    repeated = claim.under != circumstance(None, claim.size)
-    return f"{claim.arm} against {claim.against}" + (f", {claim.under}" if repeated else "")
+    setting = "" if claim.condition.as_written else f", {claim.condition}"
+    return f"{claim.arm} against {claim.against}{setting}"
 
 
 def places(claim: Claim, entry: Json) -> int:
@@ -55,7 +54,7 @@ def places(claim: Claim, entry: Json) -> int:
 
 
 def _texts(record: StudyRecord, found: Json, judged: Sequence[tuple[Claim, Json]]) -> Iterator[str]:
-    written = [(claim, entry) for claim, entry in judged if claim.under == circumstance(None, claim.size)]
+    written = [(claim, entry) for claim, entry in judged if claim.condition.as_written]
     yield from (entry["multiplier"]["says"] for _, entry in written if entry["multiplier"] is not None)
     for claim, entry in written:
         yield f"{contrast(claim)}: {_trend(claim, entry)}"

@@ -5,7 +5,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-_SAYS = ("kind", "factors", "levels", "over", "arm", "against", "metric", "expect", "margin", "estimand", "under")
+_SAYS = ("kind", "factors", "levels", "over", "arm", "against", "metric", "expect", "margin", "estimand", "condition")
 """What is judged; the words of a claim may be mended."""
 
 

@@ -86,7 +86,7 @@ def _judge_one(claim: Mapping[str, Any], court: _Court) -> dict[str, Any]:
     column = METRICS[claim["metric"]].numerator
     kept = ("says", "arm", "against", "metric", "expect", "margin", "estimand", *_OF_EFFECTS)
     answer: dict[str, Any] = {key: claim[key] for key in kept if key in claim}
-    answer |= {"under": claim.get("under"), "seeds": len(seeds)}
+    answer |= {"condition": claim.get("condition", {}), "seeds": len(seeds)}
     shape = (len(seeds), np.asarray(court.windows["document"]).size)
     arm, against = np.zeros(shape), np.zeros(shape)
     for name, weight in verdicts.combination(claim).items():

@@ -10,6 +10,7 @@ import altair as alt
 from paribus.analyses.factorial.section import contrast, digits, leaf, level, title
 from paribus.display.figures import HUES, Chart, Row, Spec, domain, finish, rounded
 from paribus.display.numbers import interval, signed
+from paribus.display.wording import after_comma
 from paribus.evaluation.metrics import Metric, metric_of
 from paribus.records.reading import StudyRecord
 
@@ -59,7 +60,7 @@ def _label(design: Json, each: Json, pair: tuple[str, str]) -> str:
     return (
         crossed
         + "".join(f", {level(name, word)}" for name, word in each["at"].items())
-        + (f", {design['under']}" if design["under"] else "")
+        + after_comma(design["condition"])
     )
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from paribus.analyses.claims.judging import Scores, ended_well
 from paribus.plan.effects import KINDS
 from paribus.plan.factorial import Cell, Design, Part, weights
+from paribus.records.condition import Condition
 from paribus.statistics.intervals import METRICS, Array, as_number, by_document, components, half_width
 from paribus.statistics.power import simultaneous_level
 from paribus.statistics.sequential import Stopping
@@ -79,7 +80,7 @@ def asked(claims: Sequence[Mapping[str, Any]]) -> Asked:
 
 
 def crossing_effects(
-    designs: Sequence[tuple[str | None, Design]],
+    designs: Sequence[tuple[Condition, Design]],
     question: Asked,
     scores: Scores,
     windows: Mapping[str, npt.ArrayLike],
@@ -88,7 +89,7 @@ def crossing_effects(
     stopping: Stopping | None = None,
     tuned: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The effects of each design, by the words of its setting; the content of the key `crossings` (docs/directory.md).
+    """The effects of each design, with its size; the content of the key `crossings` (docs/directory.md).
 
     `scores`, `windows`, `seeds` and `stopping` are as in `judge`. The intervals are a family of their own: all of them together
     hold with `confidence` (Bonferroni), whatever the claims are. An effect has the seeds at which every arm that it needs ended
@@ -96,10 +97,10 @@ def crossing_effects(
     the fields in which each arm has its own best value.
     """
     stopping = stopping or Stopping("fixed", (len(seeds),))
-    found = {under: [(part, list(effects(part))) for part in each.complete] for under, each in designs}
+    found = {condition: [(part, list(effects(part))) for part in each.complete] for condition, each in designs}
     distinct = {
-        (under, tuple(sorted(effect.weights.items())))
-        for under, parts in found.items()
+        (condition, tuple(sorted(effect.weights.items())))
+        for condition, parts in found.items()
         for _, each in parts
         for effect in each
     }
@@ -113,9 +114,9 @@ def crossing_effects(
         "intervals": len(distinct),
         "level": level,
         "designs": [
-            {"under": under, **each.to_dict()}
-            | {"analysed": [_part(each, part, several, bench) for part, several in found[under]]}
-            for under, each in designs
+            {"condition": condition.model_dump(mode="json"), **each.to_dict()}
+            | {"analysed": [_part(each, part, several, bench) for part, several in found[condition]]}
+            for condition, each in designs
         ],
     }
 

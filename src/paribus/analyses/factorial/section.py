@@ -6,9 +6,10 @@ from typing import Any
 from paribus.display.numbers import MISSING, interval, listed, signed
 from paribus.display.parts import Part
 from paribus.display.tables import Cell, Table, number
-from paribus.display.wording import confidence_text
+from paribus.display.wording import after_comma, confidence_text
 from paribus.evaluation.metrics import Metric, metric_of
 from paribus.plan.effects import told as as_effect
+from paribus.records.condition import Condition
 from paribus.records.reading import StudyRecord
 from paribus.spec.fields import leaf_name
 
@@ -62,7 +63,7 @@ def family(found: Json) -> str:
 
 def _claimed(claim: Json) -> str:
     """A claim about an effect, with its verdict."""
-    under = f", {claim['under']}" if claim["under"] else ""
+    under = after_comma(claim["condition"])
     note = f" {claim['note']}" if claim["note"] else ""
     return f"“{claim['says'].rstrip('.')}”{under}: {claim['verdict']}.{note}"
 
@@ -74,7 +75,7 @@ def _claims_table(record: StudyRecord, claimed: Sequence[Json]) -> Table:
         places = digits([claim])
         rows.append(
             (
-                Cell(claim["says"] + (f", {claim['under']}" if claim["under"] else "")),
+                Cell(claim["says"] + after_comma(claim["condition"])),
                 Cell(as_effect(claim)),
                 Cell(claim["expect"].replace("_", " ")),
                 number(f"{claim['margin']:g}"),
@@ -98,7 +99,7 @@ def title(design: Json, each: Json) -> str:
     """What a complete part crosses: `input_attention × parameters, at memory = every_layer`."""
     crossed = " × ".join(leaf(name) for name in each["factors"])
     at = "".join(f", at {level(name, word)}" for name, word in each["at"].items())
-    return crossed + at + (f", {design['under']}" if design["under"] else "")
+    return crossed + at + after_comma(design["condition"])
 
 
 def leaf(name: str) -> str:
@@ -139,7 +140,7 @@ def interaction_lines(verdicts: Json) -> Iterator[str]:
         for each in design["analysed"]:
             for effect in each["effects"]:
                 if "interaction" in effect["kind"]:
-                    where = f" ({title(design, each)})" if each["at"] or design["under"] else ""
+                    where = f" ({title(design, each)})" if each["at"] or design["condition"] else ""
                     measured = "no estimate" if effect["estimate"] is None else f"{effect['estimate']:+.4f}"
                     if effect["low"] is not None:
                         measured += f" [{effect['low']:+.4f}, {effect['high']:+.4f}]"
@@ -176,7 +177,7 @@ def _sentence(design: Json, each: Json, effect: Json, places: int, metric: Metri
         if one["kind"] == "simple" and one["factors"] == [first] and one["levels"] == [ours] and second in one["at"]
     }
     at = listed(f"with {level(name, word)}" for name, word in each["at"].items())
-    where = listed(filter(None, (at, design["under"])))
+    where = listed(filter(None, (at, str(Condition.model_validate(design["condition"])))))
     mean = [leaf(name) for name in each["factors"] if name not in effect["factors"]]
     over = f", on average over {listed(mean)}" if mean else ""
     conclusion = (

@@ -107,7 +107,7 @@ def _sum(costs: Iterable[Cost]) -> Cost:
 def _arm(plan: Plan, trial: Trial) -> str:
     """The arm of the study file for which a trial runs."""
     arm = plan.arm(trial.of if isinstance(trial, TuningTrial) else trial.arm)
-    return arm.written or arm.name
+    return arm.written
 
 
 def _purpose(plan: Plan, trial: Trial) -> str:

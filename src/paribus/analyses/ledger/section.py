@@ -50,7 +50,7 @@ def _texts(ledger: Json) -> Iterator[str]:
 
 
 def _purposes(record: StudyRecord, ledger: Json) -> Table:
-    words = _WORDS | ({"verdicts": "verdicts at best values"} if record.plan.get("tuning") else {})
+    words = _WORDS | ({"verdicts": "verdicts at best values"} if record.plan.tuning else {})
     rows = [_row(words[purpose], entry) for purpose, entry in _ordered(ledger["purposes"])]
     rows.append(_row("all", ledger["total"]))
     return Table("What the study cost, by purpose", ("Purpose", *_COLUMNS), tuple(rows), (_NOTE,))

@@ -3,57 +3,57 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paribus.spec.sizes import circumstance
+from paribus.records.condition import Condition
+from paribus.records.matching import OverKnobs
+from paribus.records.plan import PlannedClaim
 
 
-def combined(planned: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def over_any_knob(condition: Condition) -> Condition:
+    """The condition of a matched claim, whatever was turned for it."""
+    assert condition.matching is not None
+    return condition.model_copy(
+        update={"matching": condition.matching.model_copy(update={"knobs": (), "among_others": False})}
+    )
+
+
+def combined(planned: Sequence[PlannedClaim], judged: Sequence[Mapping[str, Any]]) -> list[OverKnobs]:
     """One entry for each claim and matching, at each size: its verdict by each knob, and the one over all knobs.
 
-    `planned` are the claims of `plan.json`, `judged` those of `verdicts.json`, in the same order. A claim is supported or
-    refuted under a matching only if it is so by every knob: where the knob changes the answer, it is undecided.
+    `planned` are the claims of the plan, `judged` their verdicts, in the same order. A claim is supported or refuted under a
+    matching only if it is so by every knob: where the knob changes the answer, it is undecided.
     """
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    written = [claim for claim in planned if claim.get("under") == circumstance(None, claim.get("size"))]
-    claims = {(claim["number"], claim.get("size")): claim for claim in written}
+    written = {(claim.number, claim.condition.size): claim for claim in planned if claim.condition.as_written}
+    found: dict[tuple[int, Condition], dict[str, Any]] = {}
     for claim, answer in zip(planned, judged, strict=True):
-        matching, number, size = claim.get("matching"), claim["number"], claim.get("size")
-        if matching is None:
-            continue
-        entry = found.setdefault(
-            (matching, number, size),
-            {
-                "says": claim["says"],
-                "claim": number,
-                "arm": claims[number, size]["arm"],
-                "against": claims[number, size]["against"],
-                "matching": matching,
-                **({} if size is None else {"size": size}),
-                "verdicts": {},
-            },
+        if matching := claim.condition.matching:
+            own = found.setdefault((claim.number, over_any_knob(claim.condition)), {})
+            own[matching.knob] = answer["verdict"]
+    entries = []
+    for (number, condition), verdicts in sorted(found.items(), key=lambda item: item[0][0]):
+        claim, distinct = written[number, condition.size], set(verdicts.values())
+        entries.append(
+            OverKnobs(
+                says=claim.says,
+                claim=number,
+                arm=claim.arm,
+                against=claim.against,
+                condition=condition,
+                verdicts=verdicts,
+                verdict=distinct.pop() if len(distinct) == 1 else "undecided",
+            )
         )
-        entry["verdicts"][claim.get("knob")] = answer["verdict"]
-    entries = sorted(found.values(), key=lambda entry: entry["claim"])
-    return [{**entry, "verdict": _over(entry["verdicts"])} for entry in entries]
+    return entries
 
 
-def still_open(planned: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def still_open(planned: Sequence[PlannedClaim], judged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The judged claims that are undecided, but those of a matching whose knobs disagree already.
 
-    Where one knob supports a claim and another refutes it, no number of seeds decides it under that matching: the knob does.
     Arguments as `combined` takes them.
     """
-    split = {
-        (entry["matching"], entry["claim"], entry.get("size"))
-        for entry in combined(planned, judged)
-        if {"supported", "refuted"} <= {*entry["verdicts"].values()}
-    }
+    split = {(entry.claim, entry.condition) for entry in combined(planned, judged) if entry.contradict}
     return [
         answer
         for claim, answer in zip(planned, judged, strict=True)
-        if answer["verdict"] == "undecided" and (claim.get("matching"), claim["number"], claim.get("size")) not in split
+        if answer["verdict"] == "undecided"
+        and not (claim.condition.matching and (claim.number, over_any_knob(claim.condition)) in split)
     ]
-
-
-def _over(verdicts: Mapping[str, str]) -> str:
-    distinct = set(verdicts.values())
-    return distinct.pop() if len(distinct) == 1 else "undecided"

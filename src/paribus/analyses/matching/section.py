@@ -17,9 +17,9 @@ from paribus.display.numbers import (
 )
 from paribus.display.parts import Part
 from paribus.display.tables import Cell, Table, number
+from paribus.records.plan import Solved
 from paribus.records.reading import Arm, Claim, Json, StudyRecord
 from paribus.spec.match import SEEDS_TOGETHER
-from paribus.spec.sizes import circumstance
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ _QUANTITIES = {
 
 def part(record: StudyRecord) -> Part | None:
     """Claims with arms made equal, what was turned for it, and what each arm then costs; None where no arms were."""
-    solved = record.plan.get("matchings") or []
-    pairs = [pair for pair in repeats.contrasts(record) if any(claim.matching for claim in pair.repeats)]
+    solved = record.plan.matchings
+    pairs = [pair for pair in repeats.contrasts(record) if any(claim.condition.matching for claim in pair.repeats)]
     if not solved or not pairs:
         return None
     return Part(
@@ -70,17 +70,15 @@ def _texts(record: StudyRecord, pairs: Sequence[repeats.Contrast]) -> Iterator[s
 
 def _verdicts(record: StudyRecord, pair: repeats.Contrast, written: Claim) -> Table:
     """A claim as written, under each matching by each knob, and over all knobs: a row each."""
-    matched = [claim for claim in pair.repeats if claim.matching and claim.size == written.size]
+    matched = [claim for claim in pair.repeats if claim.condition.matching and claim.size == written.size]
     rows = [_row(record, claim) for claim in (written, *matched)]
     for entry in repeats.over_knobs(record, written):
-        if len(entry["verdicts"]) > 1:
-            differ = len(set(entry["verdicts"].values())) > 1
-            why = repeats.why_open(entry) if differ else "by every knob"
-            words = repeats.words_of(record, str(entry["matching"]))
-            over = (Cell(f"equal {words}, over all knobs"), Cell(MISSING), number(MISSING), number(MISSING))
-            rows.append((*over, Cell(f"{entry['verdict']}, {why}", _KINDS[entry["verdict"]])))
+        if len(entry.verdicts) > 1:
+            why = repeats.why_open(entry) if entry.differ else "by every knob"
+            over = (Cell(f"equal {entry.words}, over all knobs"), Cell(MISSING), number(MISSING), number(MISSING))
+            rows.append((*over, Cell(f"{entry.verdict}, {why}", _KINDS[entry.verdict])))
     columns = ("Arms", "Turned for it", "Improvement", "Interval", "Verdict")
-    several = any(len(entry["verdicts"]) > 1 for entry in repeats.over_knobs(record, written))
+    several = any(len(entry.verdicts) > 1 for entry in repeats.over_knobs(record, written))
     note = "It holds under a matching only if it does by every knob; else it is undecided."
     return Table(
         f"“{pair.claim.says.rstrip('.')}”, with arms made equal{f', at size {written.size}' if written.size else ''}",
@@ -98,8 +96,8 @@ def _row(record: StudyRecord, claim: Claim) -> tuple[Cell, ...]:
     told = ((_home(record, name), _changes(record, name, claim)) for name in (claim.arm, claim.against))
     turned = [f"{home}: {text}" for home, text in told if text]
     return (
-        Cell((claim.under or "").removesuffix(f" at size {claim.size}") if claim.matching else "as written", "arm"),
-        Cell("; ".join(turned) or (MISSING if not claim.matching else "nothing: equal as written")),
+        Cell(str(claim.condition.matching or "as written"), "arm"),
+        Cell("; ".join(turned) or (MISSING if not claim.condition.matching else "nothing: equal as written")),
         number(signed(verdict.estimate, digits) if verdict else MISSING),
         number(interval(verdict.low, verdict.high, digits) if verdict else MISSING),
         Cell(claim.outcome, _KINDS[claim.outcome]),
@@ -114,41 +112,39 @@ def _home(record: StudyRecord, name: str) -> str:
 
 def _changes(record: StudyRecord, name: str, claim: Claim) -> str:
     """What an arm sets under a claim's matching, beyond the arm as written."""
-    if not claim.matching:
+    if not claim.condition.matching:
         return ""
     home = _home(record, name)
-    for solved in record.plan.get("matchings") or []:
-        if circumstance(solved.get("under"), solved.get("size")) == claim.under:
-            return ", ".join(assigned(field, value) for field, value in (solved["changes"].get(home) or {}).items())
+    for solved in record.plan.matchings:
+        if solved.condition == claim.condition:
+            return ", ".join(assigned(field, value) for field, value in solved.changes.get(home, {}).items())
     return ""
 
 
-def _costs(record: StudyRecord, solved: Sequence[Json]) -> Table:
+def _costs(record: StudyRecord, solved: Sequence[Solved]) -> Table:
     """What each arm costs in every quantity, as written and under each matching, beside the reference."""
     rows = []
-    for size in dict.fromkeys(table.get("size") for table in solved):
-        here = [table for table in solved if table.get("size") == size]
-        claims = [claim for claim in record.claims if claim.matching and claim.size == size]
-        references = {str(table.get("reference")) for table in here}
+    for size in dict.fromkeys(each.condition.size for each in solved):
+        here = [each for each in solved if each.condition.size == size]
+        claims = [claim for claim in record.claims if claim.condition.matching and claim.size == size]
+        references = {each.reference for each in here}
         reference = _as_written(record, references.pop(), size) if len(references) == 1 else None
         homes = dict.fromkeys(_home(record, name) for claim in claims for name in (claim.arm, claim.against))
         plain = (_as_written(record, home, size) for home in homes)
         rows += [_costs_row(record, "as written", arm, "", (), reference, {}) for arm in plain]
-        for table in here:
-            goal, under = _as_written(record, str(table.get("reference")), size), str(table.get("under"))
+        for each in here:
+            goal, matching = _as_written(record, each.reference, size), each.condition.matching
+            assert matching is not None
             names = (
-                name
-                for claim in claims
-                for name in (claim.arm, claim.against)
-                if claim.under == circumstance(under, size)
+                name for claim in claims for name in (claim.arm, claim.against) if claim.condition == each.condition
             )
             for arm in filter(None, map(record.arm, dict.fromkeys(names))):
-                changes = (table.get("changes") or {}).get(arm.written) or {}
-                latency = (table.get("latencies") or {}).get(arm.written) or {}
+                changes = each.changes.get(arm.written, {})
+                latency = each.latencies.get(arm.written, {})
                 if changes or latency:
                     sets = ", ".join(assigned(field, value) for field, value in changes.items())
-                    rows.append(_costs_row(record, under, arm, sets, table["quantities"], goal, latency))
-    timed = any(table.get("latencies") for table in solved)
+                    rows.append(_costs_row(record, str(matching), arm, sets, matching.quantities, goal, latency))
+    timed = any(each.latencies for each in solved)
     columns = ("Arm", "Made equal", "Sets", *(quantity.heading for quantity in _QUANTITIES.values()))
     notes = (
         "In brackets: the distance from the reference, whose value the others were solved for; an arm without a row of its "

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from paribus.analyses.claims.judging import Scores, ended_well
+from paribus.records.condition import Condition
 from paribus.records.plan import Arm, Plan, PlannedClaim, StudySize
-from paribus.spec.sizes import circumstance
 from paribus.statistics.intervals import (
     METRICS,
     Array,
@@ -76,13 +76,14 @@ def along_sizes(
         families |= {"bends": len(series), "predictions": len(series)}
     levels = {name: stopping.level(simultaneous_level(confidence, count)) for name, count in families.items()}
     bench = _Bench(scores, windows, seeds, levels, stopping.rule == "any_time")
+    written = {arm.name: arm.written for arm in arms}
     by_claim = {_key(claim): answer for claim, answer in zip(claims, judged, strict=True)}
     return {
         "confidence": confidence,
         "reference": sizes[0].reference,
         "sizes": [{"size": size.label, "goal": size.goal, "parameters": size.parameters} for size in sizes],
         "families": {name: {"intervals": count, "level": levels[name]} for name, count in families.items()},
-        "trends": [_trend(one, sizes, by_claim, bench) for one in series],
+        "trends": [_trend(one, sizes, by_claim, written, bench) for one in series],
         "costs": [
             {"arm": arm.name, "written": arm.written, "size": arm.size}
             | {name: costs[arm.name][name] for name in COSTS}
@@ -100,9 +101,10 @@ def _costs(arm: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 class _Series(NamedTuple):
-    """A claim under one setting at every size, smallest first."""
+    """A claim under one condition at every size, smallest first."""
 
-    setting: str | None
+    condition: Condition
+    """Without the size."""
     claims: Sequence[PlannedClaim]
 
 
@@ -162,25 +164,28 @@ class _Bench(NamedTuple):
         }
 
 
-def _key(claim: PlannedClaim) -> tuple[int, str | None]:
-    return claim.number, claim.under
+def _key(claim: PlannedClaim) -> tuple[int, Condition]:
+    return claim.number, claim.condition
 
 
 def _series(sizes: Sequence[StudySize], claims: Sequence[PlannedClaim]) -> Iterator[_Series]:
-    """Each claim under each setting that is there at every size."""
+    """Each claim under each condition that is there at every size."""
     known = {_key(claim): claim for claim in claims}
     for claim in claims:
-        if claim.size != sizes[0].label:
+        if claim.condition.size != sizes[0].label:
             continue
-        setting = None if claim.as_written else str(claim.under).removesuffix(f" at size {claim.size}")
-        same = [known.get((claim.number, circumstance(setting, size.label))) for size in sizes]
+        same = [known.get((claim.number, claim.condition.at_size(size.label))) for size in sizes]
         there = [each for each in same if each is not None]
         if len(there) == len(sizes):
-            yield _Series(setting, there)
+            yield _Series(claim.condition.without_size, there)
 
 
 def _trend(
-    one: _Series, sizes: Sequence[StudySize], by_claim: Mapping[Any, Mapping[str, Any]], bench: _Bench
+    one: _Series,
+    sizes: Sequence[StudySize],
+    by_claim: Mapping[Any, Mapping[str, Any]],
+    written: Mapping[str, str],
+    bench: _Bench,
 ) -> dict[str, Any]:
     """How a claim's gap changes along the sizes."""
     claim = one.claims[0]
@@ -202,9 +207,9 @@ def _trend(
     return {
         "claim": claim.number,
         "says": claim.says,
-        "arm": _written(claim.arm, claim),
-        "against": _written(claim.against, claim),
-        "setting": one.setting,
+        "arm": written[claim.arm],
+        "against": written[claim.against],
+        "condition": one.condition.model_dump(mode="json"),
         "metric": claim.metric,
         "estimand": claim.estimand,
         "gaps": [
@@ -216,11 +221,6 @@ def _trend(
         "bend": bend,
         "prediction": prediction,
     }
-
-
-def _written(arm: str, claim: PlannedClaim) -> str:
-    """An arm's name without its size and setting."""
-    return arm.partition(f" [size={claim.size}")[0]
 
 
 def slope_weights(x: Array) -> Array:
@@ -243,7 +243,7 @@ def _pairs(sizes: Sequence[StudySize], arms: Sequence[Arm], series: Sequence[_Se
     for one in series:
         claim = one.claims[0]
         contrast = (frozenset((claim.arm, claim.against)), claim.metric, claim.estimand)
-        if one.setting is None and contrast not in seen:
+        if not one.condition and contrast not in seen:
             seen.add(contrast)
             yield _Pair(
                 [each.arm for each in one.claims],

@@ -8,6 +8,7 @@ from paribus.analyses.sizes.judging import COSTS
 from paribus.display.numbers import MISSING, compact, fixed, interval, signed
 from paribus.display.parts import Part
 from paribus.display.tables import Cell, Table, number
+from paribus.display.wording import after_comma
 from paribus.evaluation.metrics import metric_of
 from paribus.records.reading import StudyRecord
 
@@ -41,7 +42,7 @@ def part(record: StudyRecord) -> Part | None:
 
 def contrast(trend: Json) -> str:
     """`unilm against gpt, equal parameters`."""
-    return f"{trend['arm']} against {trend['against']}" + (f", {trend['setting']}" if trend["setting"] else "")
+    return f"{trend['arm']} against {trend['against']}" + after_comma(trend["condition"])
 
 
 def _of_trend(found: Json, trend: Json) -> Iterator[str]:
@@ -124,7 +125,7 @@ def _times(multiplier: Json) -> str:
 
 def _rates(record: StudyRecord) -> str:
     """What learning rates the sizes have."""
-    if record.plan.get("tuning"):
+    if record.plan.tuning:
         return "What is tuned is tuned for each arm at each size by itself."
     sizes = record.study["sizes"]
     if sizes["learning_rate"] == "same" or sizes["knob"] == "layers":

@@ -6,7 +6,7 @@ from paribus.analyses.tuning.section import Tuning, size_of, tuning_of
 from paribus.display.effects import claims_view
 from paribus.display.figures import Chart, Row, Spec, arm_scales, domain, faded, finish, highlight, rounded
 from paribus.display.numbers import assigned
-from paribus.display.repeats import contrasts, kind_of
+from paribus.display.repeats import contrasts
 from paribus.evaluation.metrics import metric_of
 from paribus.records.reading import StudyRecord
 from paribus.records.trials import Group
@@ -107,13 +107,13 @@ def _spec(record: StudyRecord, found: Tuning, group: Group, field: str, name: st
 
 def sensitivity(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
     """Claims with each arm at its best, and with all at each common value, below one another; None where there are none."""
-    numbers = {claim.number for claim in record.claims if kind_of(record, claim) == "tuned"}
+    numbers = {claim.number for claim in record.claims if claim.condition.common}
     claims = [
         claim
         for pair in contrasts(record)
         if pair.claim.number in numbers
         for claim in (pair.claim, *pair.repeats)
-        if kind_of(record, claim) in ("written", "size", "tuned")
+        if claim.condition.as_written or claim.condition.common
     ]
     views = []
     for metric in dict.fromkeys(metric_of(claim.metric) for claim in claims):

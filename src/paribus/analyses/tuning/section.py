@@ -9,8 +9,10 @@ from paribus.display.numbers import MISSING, assigned, decimals, fixed, interval
 from paribus.display.parts import Part
 from paribus.display.tables import Cell, Table, number
 from paribus.evaluation.metrics import Metric, metric_of
+from paribus.records.condition import value_words
 from paribus.records.reading import Claim, StudyRecord
 from paribus.records.trials import Choice, Group, Tuned, Values
+from paribus.spec.fields import leaf_name
 from paribus.spec.training import crossing
 
 _KINDS = {"supported": "good", "refuted": "bad", "undecided": "", "pending": ""}
@@ -44,11 +46,8 @@ class Tuning:
 
 def tuning_of(record: StudyRecord) -> Tuning | None:
     """The tuning of a study whose values are chosen; None where nothing is tuned, or not yet."""
-    table = record.plan.get("tuning")
-    if not table:
-        return None
-    tuned = Tuned.from_dict(table)
-    return Tuning(tuned) if tuned.choices else None
+    tuned = record.plan.tuning
+    return Tuning(tuned) if tuned and tuned.choices else None
 
 
 def part(record: StudyRecord) -> Part | None:
@@ -75,9 +74,7 @@ def part(record: StudyRecord) -> Part | None:
 def _sensitive(record: StudyRecord, pair: repeats.Contrast) -> Iterator[tuple[Claim, list[Claim]]]:
     """A claim as written, at each of its sizes, with its repeats at common values."""
     for claim in pair.at_sizes or (pair.claim,):
-        common = [
-            again for again in pair.repeats if again.size == claim.size and repeats.kind_of(record, again) == "tuned"
-        ]
+        common = [again for again in pair.repeats if again.size == claim.size and again.condition.common]
         if common:
             yield claim, common
 
@@ -143,8 +140,7 @@ def _sentence(claim: Claim, common: Sequence[Claim]) -> str:
 
 def _at(claim: Claim) -> str:
     """`learning_rate = 0.002`."""
-    said = (claim.under or "").removesuffix(f" at size {claim.size}")
-    return said.replace("training.", "")
+    return ", ".join(f"{leaf_name(each.field)} = {value_words(each.value)}" for each in claim.condition.common)
 
 
 def _choice_table(tuning: Tuning) -> Table:
