@@ -116,10 +116,9 @@ def write_study(
         for label, arm, init, _ in planned
         for seed in range(seeds)
     }
-    more: dict[str, Any] = {"condition": {}, "vary": [], "hold": []}
+    as_written: dict[str, Any] = {"condition": {}, "vary": [], "hold": []}
     judged = [
-        {**claim.model_dump(mode="json"), "number": number, "condition": {}, "vary": [], "hold": []}
-        for number, claim in enumerate(study.claim)
+        {**claim.model_dump(mode="json"), **as_written, "number": number} for number, claim in enumerate(study.claim)
     ]
     if again == ["gpt", "unilm"]:
         judged.insert(
