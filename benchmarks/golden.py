@@ -5,12 +5,12 @@ Each revision is checked out beside the other, with a token cache of its own, an
 branches too), test windows and final weights; exactly, by its path, every number of the losses of steps and curves, of results,
 plan, audit, verdicts, ledger, cost and report. Trials are matched by their place in the plan and their seed, so that a redesign
 may give them other ids and folders. Words that differ are told apart from numbers, and are no difference but where a word is a
-verdict (`DECISIVE`). What a machine measures is left out (`LEFT_OUT`); where a redesign moves a number, `RENAMED` says so.
+result (`DECISIVE`). What a machine measures is left out (`LEFT_OUT`); where a redesign moves a number, `RENAMED` says so.
 
-Run: python benchmarks/golden.py OLD NEW [--only NAME ...] [--keep DIR] [--workers 2]. OLD and NEW are git revisions, or `.` for
-the working tree as it stands. Prints a table, the differences, then one JSON line. Exit status 1 if a bit or a number differs, or
-a study could not be run. Bits depend on threads, type of products and processor: both sides run here, in turn, in float32, not
-compiled, one thread a worker. A study that both sides refuse shows nothing, and so counts as a fault.
+Run: python benchmarks/golden.py OLD NEW [--only NAME ...] [--keep DIR] [--workers 1] [--at-once 2]. OLD and NEW are revisions,
+or `.` for the working tree as it stands. Prints a table, the differences, then one JSON line. Exit status 1 if a bit or a number
+differs, or a command fails or ends otherwise than before. Bits depend on threads, type of products and processor: both sides run
+here, study by study, in float32, not compiled, one thread a worker.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,8 +51,10 @@ LEFT_OUT: dict[str, str] = {
 }
 """Regular expressions of paths that are not compared, and why."""
 
-MEASURED = r"\d[\d.,]* ?[kMG]?(?:s|ms|min|h|B|tokens/s)\b"
-"""Times, memory and speeds within words, which are as they came."""
+OF_THE_MACHINE = (
+    r"\d[\d.,]* ?[kMG]?(?:s|ms|min|h|B|tokens/s)\b|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)|\b[0-9a-f]{64}\b"
+)
+"""Of words: times, memory, speeds, dates, and the hash of a manifest, in which all of these are."""
 
 DECISIVE = ("verdict", "status", "outcome", "kind", "over_all")
 """Keys whose words are results: where they differ, it is a difference."""
@@ -93,8 +96,6 @@ class Golden(NamedTuple):
     """The study file; without one it is the ready study of that name."""
     files: tuple[str, ...] = ("text.txt",)
     """What lies beside it."""
-    options: tuple[str, ...] = ()
-    """Of `paribus run`."""
     before: tuple[tuple[str, ...], ...] = ()
     """Commands that go before it."""
 
@@ -331,6 +332,26 @@ def contents(name: str) -> str:
     return {"rules.py": RULES, "first.toml": FIRST}[name]
 
 
+DRIVER = """
+import contextlib, io, json, sys, traceback
+
+said = []
+for command in json.load(sys.stdin):
+    sys.argv = ["paribus", *command]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            status = main()
+        except SystemExit as end:
+            status = end.code
+        except Exception:
+            status = "an error"
+            traceback.print_exc()
+    said.append({"status": status or 0, "out": out.getvalue(), "err": err.getvalue()})
+print(json.dumps(said))
+"""
+"""Runs commands in one process: most of the time of a tiny one is what it imports."""
+
+
 class Side(NamedTuple):
     """One of the two revisions."""
 
@@ -346,8 +367,8 @@ class Side(NamedTuple):
         found = sorted(self.source.glob(f"src/**/{name}.toml"))
         return found[0].read_text(encoding="utf-8") if found else None
 
-    def python(self, code: str, *arguments: str, folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run code with this revision's package."""
+    def python(self, folder: Path, code: str, given: Any = None) -> "subprocess.CompletedProcess[str]":
+        """Run code with this revision's package; it reads `given` as JSON."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("PARIBUS")}
         own = {
             "PYTHONPATH": str(self.source / "src"),
@@ -357,27 +378,29 @@ class Side(NamedTuple):
             "NO_COLOR": "1",
         }
         return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=folder or self.folder,
+            [sys.executable, "-c", code],
+            cwd=folder,
             env=kept | own,
-            stdin=subprocess.DEVNULL,
+            input=json.dumps(given),
             capture_output=True,
             text=True,
             encoding="utf-8",
             errors="replace",
         )
 
-    def paribus(self, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command line, as the entry point of this revision has it."""
+    def paribus(self, folder: Path, commands: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        """Run command lines one after another, as the entry point of this revision has them; what each of them said."""
         project = tomllib.loads((self.source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         module, _, function = project["scripts"]["paribus"].partition(":")
-        return self.python(
-            f"import sys; from {module} import {function} as main; sys.exit(main())", *arguments, folder=folder
-        )
+        done = self.python(folder, f"from {module} import {function} as main\n{DRIVER}", commands)
+        if done.returncode:
+            raise SystemExit(f"{self.revision}: cannot run: {done.stderr}")
+        said: list[dict[str, Any]] = json.loads(done.stdout)
+        return said
 
     def check(self) -> None:
         """Raise SystemExit if another copy of the package would be run."""
-        told = self.python("import paribus; print(paribus.__file__)")
+        told = self.python(self.folder, "import paribus; print(paribus.__file__)")
         if not told.stdout.startswith(str(self.source)):
             raise SystemExit(f"{self.revision}: its package is not what runs: {told.stdout}{told.stderr}")
 
@@ -426,42 +449,40 @@ def settings(golden: Golden) -> list[str]:
 class Ran(NamedTuple):
     """What a study's commands said."""
 
-    statuses: dict[str, int]
+    statuses: dict[str, Any]
     complaints: dict[str, str]
     said: dict[str, Any]
     """The JSON that `audit`, `cost` and `verify` printed."""
     seconds: float
 
 
-def run_study(name: str, side: Side, workers: int) -> Ran:
-    """Run all commands of a study in its folder, those that do not need each other side by side."""
-    golden, folder, started = STUDIES[name], side.folder / name, time.perf_counter()
-    statuses: dict[str, int] = {}
-    complaints: dict[str, str] = {}
-    said: dict[str, Any] = {}
-
-    def go(command: str, *arguments: str) -> None:
-        done = side.paribus(folder, command, *arguments)
-        statuses[command] = done.returncode
-        if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()
-            complaints[command] = " / ".join(last[-3:])
-        if "--json" in arguments:
-            said[command] = parsed(done.stdout)
-
-    sets, at_a_time = settings(golden), ("--workers", str(workers))
+def commands_of(golden: Golden, workers: int) -> dict[str, list[str]]:
+    """The command lines of a study, by what they are called in a difference."""
+    sets, at_a_time = settings(golden), ["--workers", str(workers)]
+    commands = {}
     for command, *arguments in golden.before:
         more = [*sets, "--set", "seeds=1", *at_a_time] if command == "run" else []
-        go(command, *arguments, *more)
-        statuses[f"{command} before"] = statuses.pop(command)
-    with ThreadPoolExecutor(2) as pool:
-        running = pool.submit(go, "run", "study.toml", "--out", "out", *golden.options, *at_a_time, *sets)
-        go("audit", "study.toml", "--json", *sets)
-        go("cost", "study.toml", "--json", "--no-measure", *sets)
-        running.result()
-        checking = pool.submit(go, "verify", "out", "--seed", "0", "--steps", "3", "--json")
-        go("report", "out", "--format", "json")
-        checking.result()
+        commands[f"{command} before"] = [command, *arguments, *more]
+    return commands | {
+        "audit": ["audit", "study.toml", "--json", *sets],
+        "cost": ["cost", "study.toml", "--json", "--no-measure", *sets],
+        "run": ["run", "study.toml", "--out", "out", *at_a_time, *sets],
+        "verify": ["verify", "out", "--seed", "0", "--steps", "3", "--json"],
+        "report": ["report", "out", "--format", "json"],
+    }
+
+
+def run_study(name: str, side: Side, workers: int) -> Ran:
+    """Run all commands of a study in its folder."""
+    started, commands = time.perf_counter(), commands_of(STUDIES[name], workers)
+    done = dict(zip(commands, side.paribus(side.folder / name, list(commands.values())), strict=True))
+    complaints = {}
+    for command, ended in done.items():
+        if ended["status"]:
+            lines = (ended["err"].strip() or ended["out"].strip() or "no word").splitlines()
+            complaints[command] = " / ".join(lines[-3:])
+    said = {command: parsed(done[command]["out"]) for command, given in commands.items() if "--json" in given}
+    statuses = {command: ended["status"] for command, ended in done.items()}
     return Ran(statuses, complaints, said, time.perf_counter() - started)
 
 
@@ -580,7 +601,7 @@ def read_study(out: Path, said: dict[str, Any] | None = None) -> Reading:
     kept = {plain(path): value for path, value in found.items() if not left.search(path)}
     tensors = {path: value for path, value in kept.items() if isinstance(value, Tensor)}
     values = {
-        path: re.sub(MEASURED, "#", plain(value)) if isinstance(value, str) else value
+        path: re.sub(OF_THE_MACHINE, "#", plain(value)) if isinstance(value, str) else value
         for path, value in kept.items()
         if path not in tensors
     }
@@ -681,14 +702,14 @@ def compare(old: Reading, new: Reading) -> Comparison:
     return Comparison(new.trials, losses, weights, numbers, differences, worded)
 
 
-def ran(name: str, old: Ran, new: Ran) -> list[str]:
+def ran(old: Ran, new: Ran) -> list[str]:
     """Commands that ended otherwise than before, or that failed on both sides."""
     faults = []
     for command in sorted({*old.statuses, *new.statuses}):
         statuses = [each.statuses.get(command) for each in (old, new)]
         if statuses[0] != statuses[1] or statuses[0]:
             why = "; ".join(
-                f"{side} {status}: {each.complaints.get(command.removesuffix(' before'), 'fine')}"
+                f"{side} {status}: {each.complaints.get(command, 'fine')}"
                 for side, status, each in zip(("old", "new"), statuses, (old, new), strict=True)
             )
             faults.append(f"{command}: exit status {why}")
@@ -710,44 +731,49 @@ def by_file(lines: Iterable[str]) -> dict[str, int]:
     return dict(Counter(name[0] if name else "" for name in names).most_common())
 
 
-def golden(names: Sequence[str], old: Side, new: Side, workers: int) -> list[dict[str, Any]]:
+def golden(names: Sequence[str], old: Side, new: Side, workers: int, at_once: int) -> list[dict[str, Any]]:
     """Run and compare studies; prints a row for each, then what differs."""
     print("| study | trials | losses | weights | numbers | differences | words | s old | s new |", flush=True)
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    rows, told = [], []
+    rows: list[dict[str, Any]] = []
+    told: list[str] = []
     for name in names:
-        outcomes = []
         for side in (old, new):
             prepare(name, side.folder / name, old, new)
-            outcomes.append(run_study(name, side, workers))
-        readings = [
-            read_study(side.folder / name / "out", outcome.said)
-            for side, outcome in zip((old, new), outcomes, strict=True)
-        ]
-        compared = compare(*readings)
-        faults = [*ran(name, *outcomes), *compared.differences]
-        row = {
-            "study": name,
-            "trials": compared.trials,
-            "losses": compared.losses,
-            "weights": compared.weights,
-            "numbers": compared.numbers,
-            "differences": len(faults),
-            "words": len(compared.words),
-            "seconds_old": round(outcomes[0].seconds, 1),
-            "seconds_new": round(outcomes[1].seconds, 1),
-        }
-        rows.append(row)
-        print(
-            f"| {' | '.join(f'{value:,}' if isinstance(value, int) else str(value) for value in row.values())} |",
-            flush=True,
-        )
-        if faults:
-            files = ", ".join(f"{file} {count}" for file, count in by_file(faults).items())
-            told += listed(f"{name}: differences ({files})", faults, SHOWN)
-        told += listed(f"{name}: words that differ", compared.words, WORDS_SHOWN)
+    with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # also where it is stopped half-way
+        waiting = [[pool.submit(run_study, name, side, workers) for side in (old, new)] for name in names]
+        for name, both in zip(names, waiting, strict=True):
+            row, lines = judged(name, old, new, [each.result() for each in both])
+            rows.append(row)
+            told += lines
+            cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
+            print(f"| {' | '.join(cells)} |", flush=True)
     print("\n".join(told))
     return rows
+
+
+def judged(name: str, old: Side, new: Side, outcomes: Sequence[Ran]) -> tuple[dict[str, Any], list[str]]:
+    """The row of a study, and what differs in it."""
+    readings = [
+        read_study(side.folder / name / "out", outcome.said) for side, outcome in zip((old, new), outcomes, strict=True)
+    ]
+    compared = compare(*readings)
+    faults = [*ran(*outcomes), *compared.differences]
+    row = {
+        "study": name,
+        "trials": compared.trials,
+        "losses": compared.losses,
+        "weights": compared.weights,
+        "numbers": compared.numbers,
+        "differences": len(faults),
+        "words": len(compared.words),
+        "seconds_old": round(outcomes[0].seconds, 1),
+        "seconds_new": round(outcomes[1].seconds, 1),
+    }
+    files = ", ".join(f"{file} {count}" for file, count in by_file(faults).items())
+    told = [*listed(f"{name}: differences ({files})", faults, SHOWN)]
+    return row, [*told, *listed(f"{name}: words that differ", compared.words, WORDS_SHOWN)]
 
 
 def main() -> int:
@@ -756,8 +782,10 @@ def main() -> int:
     parser.add_argument("new", metavar="NEW", help="the same")
     parser.add_argument("--only", nargs="+", choices=STUDIES, metavar="NAME", help=f"of {', '.join(STUDIES)}")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="run there, in old/ and new/, and keep it")
-    parser.add_argument("--workers", type=int, default=2, help="of each paribus run")
+    parser.add_argument("--workers", type=int, default=1, help="of each paribus run; 1 if not given")
+    parser.add_argument("--at-once", type=int, default=2, help="studies that run side by side; 2 if not given")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that worktrees are removed
     started = time.perf_counter()
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="golden-"))).resolve()
@@ -768,7 +796,7 @@ def main() -> int:
             folder.mkdir(parents=True, exist_ok=True)
             sides.append(Side(label, revision, source, folder))
             sides[-1].check()
-        rows = golden(asked.only or list(STUDIES), *sides, asked.workers)
+        rows = golden(asked.only or list(STUDIES), *sides, asked.workers, asked.at_once)
     sums = {key: sum(row[key] for row in rows) for key in rows[0] if key not in ("study",)}
     sums = {key: round(value, 1) for key, value in sums.items()}
     print(f"\n{sums['differences']} differences in {len(rows)} studies, {sums['words']} words")
