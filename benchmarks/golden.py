@@ -333,7 +333,7 @@ def contents(name: str) -> str:
 
 
 DRIVER = """
-import contextlib, io, json, sys, traceback
+import contextlib, io, json, os, sys, traceback
 
 said = []
 for command in json.load(sys.stdin):
@@ -347,7 +347,7 @@ for command in json.load(sys.stdin):
             status = "an error"
             traceback.print_exc()
     said.append({"status": status or 0, "out": out.getvalue(), "err": err.getvalue()})
-print(json.dumps(said))
+print(json.dumps({"said": said, "cpu": sum(os.times()[:4])}))
 """
 """Runs commands in one process: most of the time of a tiny one is what it imports."""
 
@@ -388,15 +388,16 @@ class Side(NamedTuple):
             errors="replace",
         )
 
-    def paribus(self, folder: Path, commands: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-        """Run command lines one after another, as the entry point of this revision has them; what each of them said."""
+    def paribus(self, folder: Path, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Run command lines one after another, as the entry point of this revision has them: what each `said`, and `cpu`
+        seconds."""
         project = tomllib.loads((self.source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         module, _, function = project["scripts"]["paribus"].partition(":")
         done = self.python(folder, f"from {module} import {function} as main\n{DRIVER}", commands)
         if done.returncode:
             raise SystemExit(f"{self.revision}: cannot run: {done.stderr}")
-        said: list[dict[str, Any]] = json.loads(done.stdout)
-        return said
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
 
     def check(self) -> None:
         """Raise SystemExit if another copy of the package would be run."""
@@ -454,6 +455,8 @@ class Ran(NamedTuple):
     said: dict[str, Any]
     """The JSON that `audit`, `cost` and `verify` printed."""
     seconds: float
+    cpu: float
+    """Seconds of all its processes together: what it takes, however busy the machine is."""
 
 
 def commands_of(golden: Golden, workers: int) -> dict[str, list[str]]:
@@ -475,7 +478,8 @@ def commands_of(golden: Golden, workers: int) -> dict[str, list[str]]:
 def run_study(name: str, side: Side, workers: int) -> Ran:
     """Run all commands of a study in its folder."""
     started, commands = time.perf_counter(), commands_of(STUDIES[name], workers)
-    done = dict(zip(commands, side.paribus(side.folder / name, list(commands.values())), strict=True))
+    told = side.paribus(side.folder / name, list(commands.values()))
+    done = dict(zip(commands, told["said"], strict=True))
     complaints = {}
     for command, ended in done.items():
         if ended["status"]:
@@ -483,7 +487,7 @@ def run_study(name: str, side: Side, workers: int) -> Ran:
             complaints[command] = " / ".join(lines[-3:])
     said = {command: parsed(done[command]["out"]) for command, given in commands.items() if "--json" in given}
     statuses = {command: ended["status"] for command, ended in done.items()}
-    return Ran(statuses, complaints, said, time.perf_counter() - started)
+    return Ran(statuses, complaints, said, time.perf_counter() - started, told["cpu"])
 
 
 def parsed(text: str) -> Any:
@@ -733,8 +737,11 @@ def by_file(lines: Iterable[str]) -> dict[str, int]:
 
 def golden(names: Sequence[str], old: Side, new: Side, workers: int, at_once: int) -> list[dict[str, Any]]:
     """Run and compare studies; prints a row for each, then what differs."""
-    print("| study | trials | losses | weights | numbers | differences | words | s old | s new |", flush=True)
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| study | trials | losses | weights | numbers | differences | words | s old | s new | CPU s old | CPU s new |",
+        flush=True,
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     rows: list[dict[str, Any]] = []
     told: list[str] = []
     for name in names:
@@ -770,6 +777,8 @@ def judged(name: str, old: Side, new: Side, outcomes: Sequence[Ran]) -> tuple[di
         "words": len(compared.words),
         "seconds_old": round(outcomes[0].seconds, 1),
         "seconds_new": round(outcomes[1].seconds, 1),
+        "cpu_old": round(outcomes[0].cpu, 1),
+        "cpu_new": round(outcomes[1].cpu, 1),
     }
     files = ", ".join(f"{file} {count}" for file, count in by_file(faults).items())
     told = [*listed(f"{name}: differences ({files})", faults, SHOWN)]
