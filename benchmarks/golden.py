@@ -602,12 +602,13 @@ def read_study(out: Path, said: dict[str, Any] | None = None) -> Reading:
     def plain(text: str) -> str:
         return named.sub(lambda match: names[match[0]], text)
 
+    def worded(text: str) -> str:
+        return "#" if text == "–" else re.sub(OF_THE_MACHINE, "#", plain(text))
+
     kept = {plain(path): value for path, value in found.items() if not left.search(path)}
     tensors = {path: value for path, value in kept.items() if isinstance(value, Tensor)}
     values = {
-        path: re.sub(OF_THE_MACHINE, "#", plain(value)) if isinstance(value, str) else value
-        for path, value in kept.items()
-        if path not in tensors
+        path: worded(value) if isinstance(value, str) else value for path, value in kept.items() if path not in tensors
     }
     return Reading(tensors, values, len(names))
 
