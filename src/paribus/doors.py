@@ -26,3 +26,17 @@ class RuleFacts(Facts):
 
 
 rule = Door("rule", RuleFacts, "models.rules", what="a visibility rule: which keys a query sees")
+
+
+@dataclass(frozen=True)
+class OptimizerFacts(Facts):
+    """Of an optimizer."""
+
+    reads: tuple[str, ...] = ("weight_decay", "beta1", "beta2")
+    """Of these fields of `[training]`, those that it reads: one that it ignores can be neither set nor tuned. All read the
+    learning rate."""
+
+
+optimizer = Door(
+    "optimizer", OptimizerFacts, "training.optimizers", what="an optimizer: which rule updates which parameters"
+)

@@ -11,8 +11,8 @@ from paribus.analyses.judging import judged
 from paribus.analyses.ledger.counting import write_ledger
 from paribus.analyses.matching.combined import still_open
 from paribus.analyses.tuning.running import tune_in
-from paribus.costs.latency import measure_latency
-from paribus.data.store import Corpus, prepare
+from paribus.data.sources import Progress
+from paribus.data.store import Corpus
 from paribus.engines.study_run import (
     check_directory,
     check_unchanged,
@@ -22,17 +22,15 @@ from paribus.engines.study_run import (
 )
 from paribus.engines.trial import Event
 from paribus.errors import AuditError, UserError
+from paribus.own_code import Code
 from paribus.plan.audit import audit, complaints, recorded
 from paribus.plan.building import build_plan
-from paribus.plan.matching import matched_plan
-from paribus.plan.soundness import check_rules
-from paribus.records.manifest import write_manifest
+from paribus.plan.preparing import prepare_plan
+from paribus.records.manifest import CODE, write_manifest
 from paribus.records.plan import Plan
 from paribus.report.build import build_report
 from paribus.report.visibility import own_squares
 from paribus.spec.stopping import at_look, looks
-
-Progress = Callable[[str, int, int | None], None]
 
 HOPELESS_SEEDS = 10
 """With this many seeds an `any_time` study ends where, as things stand, no number of seeds would decide what is left."""
@@ -69,16 +67,18 @@ class Outcome:
         return claims
 
 
+def code_of(out: Path | None) -> Code:
+    """The permission to execute a study's own code that preparing and training it needs; copies lie in its directory."""
+    return Code(allowed=True, folders=(out / CODE,) if out else ())
+
+
 def prepare_study(study: spec.Study, progress: Progress | None = None, out: Path | None = None) -> Prepared:
     """Plan the study, ask its own rules, prepare its text (built once, then cached) and audit it. Trains nothing.
 
     `out`: a directory in which the study may have begun, with arms that are not measured again.
     """
-    plan = build_plan(study)
-    check_rules(plan.configs)
-    corpus = prepare(plan.data, progress)
     begun = files.read_json(out / "plan.json") if out and (out / "plan.json").exists() else {}
-    plan = matched_plan(study, plan, corpus, measure_latency, begun.get("matchings", ()))
+    plan, corpus = prepare_plan(study, code_of(out), progress, begun.get("matchings", ()))
     return Prepared(study, plan, corpus, audit(plan, corpus))
 
 
@@ -182,7 +182,7 @@ def _run_to(
     ready.corpus.tokenizer.save(out / "tokenizer.json")
 
     def run(plan: Plan) -> None:
-        run_trials(out, plan, ready.audit, ready.corpus, workers, listen, command)
+        run_trials(out, plan, ready.audit, ready.corpus, workers, listen, command, code_of(out))
 
     plan, audited = ready.plan, ready.audit
     if plan.tuning:

@@ -16,6 +16,7 @@ from paribus.data.store import Corpus
 from paribus.engines.local import LocalEngine, default_workers
 from paribus.engines.trial import Event, evaluation_batches
 from paribus.errors import UserError
+from paribus.own_code import Code
 from paribus.plan.audit import common_by_size, recorded
 from paribus.records.environment import environment_of
 from paribus.records.job import Job
@@ -184,6 +185,7 @@ def run_trials(
     workers: int | None,
     listen: Callable[[Event], None],
     command: str | None,
+    code: Code,
 ) -> None:
     """Run every trial of the plan that has no whole result yet; those of which half is left are set aside first.
 
@@ -208,6 +210,7 @@ def run_trials(
             out / "trials" / trial.id,
             sorted(common[plan.arm(trial.arm).size]),
             isinstance(trial, TuningTrial),
+            code,
         )
         for trial in plan.trials
         if trial.id not in done

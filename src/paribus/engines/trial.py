@@ -74,7 +74,7 @@ class TrialRun:
         self.job.folder.mkdir(parents=True, exist_ok=True)
         job = self.job
         files.write_json(job.folder / "trial.json", job.record())
-        self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names)
+        self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names, job.code)
         restored = self.trainer.restore(self._checkpoint)
         self._orders: dict[str, str] = {}
         if restored is not None:

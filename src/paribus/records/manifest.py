@@ -13,6 +13,8 @@ from paribus.records.plan import Plan
 from paribus.training.checkpoint import STATE
 
 NAME = "manifest.json"
+CODE = "code"
+"""The folder with copies of the study's own code, each bundle below its hash."""
 FORMAT = 1
 
 

@@ -171,7 +171,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         pass
     nats = None
     if request["weights"]:
-        checkpoint.load(job.folder / "checkpoint", trainer.model, None)
+        checkpoint.load(job.folder / "checkpoint", trainer.model, ())
         windows = evaluation_batches(corpus, job.config, "tune" if job.tunes else "test")
         scored = score_windows(trainer.model, windows, job.runtime.torch_dtype)
         nats = np.array([Score.of(scored, windows).nats_per_token]) if job.tunes else scored.nats
