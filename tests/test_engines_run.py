@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import paribus
+from corpora import documents, write_folder
 from paribus.errors import UserError
 from paribus.files import read_json
 
@@ -38,12 +39,9 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of real text: this project's own sources."""
-    folder = tmp_path_factory.mktemp("text")
-    for path in sorted((Path(__file__).parents[1] / "src").rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if len(text) > 500:
-            (folder / f"{path.parent.name}-{path.stem}.txt").write_text(text, encoding="utf-8")
+    """A folder of text that no edit of this project changes."""
+    folder = tmp_path_factory.mktemp("text") / "documents"
+    write_folder(folder, documents(40))
     return folder
 
 
