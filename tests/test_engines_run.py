@@ -12,6 +12,7 @@ import pytest
 
 import paribus
 from corpora import documents, write_folder
+from paribus.engines.events import Event, Planned
 from paribus.errors import UserError
 from paribus.files import read_json
 
@@ -87,9 +88,9 @@ def test_two_workers_give_the_bits_of_one(study: object, finished: Path, tmp_pat
 
 def test_a_finished_study_trains_nothing_again(study: object, finished: Path) -> None:
     before = bits(finished)
-    events: list[dict[str, object]] = []
+    events: list[Event] = []
     paribus.run_study(study, finished, listen=events.append)  # type: ignore[arg-type]
-    assert [event["event"] for event in events] == ["planned"]
+    assert [type(event) for event in events] == [Planned]
     assert bits(finished) == before
 
 
@@ -123,10 +124,10 @@ def test_a_study_stopped_anywhere_resumes_to_the_same_bits(
     tables = {**TABLES, "data": {**TABLES["data"], "corpus": str(corpus)}}  # type: ignore[dict-item]
     script = tmp_path / "run.py"
     script.write_text(
-        "import json, sys, paribus\n"
+        "import json, sys, paribus\nfrom paribus.engines.events import Progress\n"
         "study = paribus.study_from(json.loads(sys.argv[1]))\n"
         "def listen(event):\n"
-        "    if event['event'] == 'progress': print(event['step'], flush=True)\n"
+        "    if isinstance(event, Progress): print(event.step, flush=True)\n"
         "paribus.run_study(study, sys.argv[2], workers=2, listen=listen)\n"
     )
     out = tmp_path / "study"

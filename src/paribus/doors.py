@@ -40,3 +40,14 @@ class OptimizerFacts(Facts):
 optimizer = Door(
     "optimizer", OptimizerFacts, "training.optimizers", what="an optimizer: which rule updates which parameters"
 )
+
+
+@dataclass(frozen=True)
+class EngineFacts(Facts):
+    """Of an engine."""
+
+    workers: int | None = None
+    """Trials at a time where nobody says; None: as many as this machine has cores for."""
+
+
+engine = Door("engine", EngineFacts, "engines.local", what="an engine: where trials run")

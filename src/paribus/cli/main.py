@@ -70,6 +70,9 @@ def run(
     ] = None,
     seeds: Seeds = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, max=256, help="Trials at a time.")] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="Where trials run: local, or FILE.py:NAME.")
+    ] = "local",
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="Add seeds until every claim is decided; see docs/verdicts.md.")
     ] = False,
@@ -99,7 +102,7 @@ def run(
     from paribus.cli.run import default_directory
     from paribus.cli.run import run as run_it
 
-    run_it(checked, out or default_directory(study), workers, shlex.join(["paribus", *sys.argv[1:]]))
+    run_it(checked, out or default_directory(study), workers, shlex.join(["paribus", *sys.argv[1:]]), engine)
 
 
 @app.command()

@@ -87,14 +87,14 @@ def find_trial(target: str) -> FinishedTrial:
         directory, colon, arm = target.rpartition(":")
         study = Path(directory).expanduser() if colon else folder
         if not (study / "plan.json").exists():
-            mend = "give a trial's directory, such as runs/NAME/trials/ID, or DIR:ARM"
-            raise UserError(f"{printable(target)}: no such trial; {mend}")
+            fix = "give a trial's directory, such as runs/NAME/trials/ID, or DIR:ARM"
+            raise UserError(f"{printable(target)}: no such trial; {fix}")
         return _of_arm(study, arm if colon else None, target)
     record = read_json(folder / "trial.json")
     status = _status(folder)
     if status != "done":
-        mend = "train on with paribus run" if status == "unfinished" else "its weights are of no use"
-        raise UserError(f"{printable(target)}: this trial is {status}; {mend}")
+        fix = "train on with paribus run" if status == "unfinished" else "its weights are of no use"
+        raise UserError(f"{printable(target)}: this trial is {status}; {fix}")
     return FinishedTrial(folder, record["arm"], record["seed"], Config.model_validate(record["config"]))
 
 

@@ -112,7 +112,9 @@ def _against_study(evidence: Evidence) -> Iterator[str]:
 
 def records(evidence: Evidence) -> Check:
     """Every trial is whole, and its records agree with each other."""
-    faults = [f"trial {name} is half: {state.why}" for name, state in evidence.states.items() if state.kind == "half"]
+    faults = [
+        f"trial {name} is corrupt: {state.why}" for name, state in evidence.states.items() if state.kind == "corrupt"
+    ]
     faults += [
         f"trial {trial.id} has no result"
         for trial in evidence.plan.all_trials

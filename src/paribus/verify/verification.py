@@ -111,8 +111,8 @@ def _see_that_it_is_finished(evidence: Evidence, path: Path) -> None:
     out = evidence.directory
     for name in ("study.json", "plan.json"):
         if not (out / name).is_file():
-            mend = "no archive of paribus pack" if evidence.packed else "give the folder that paribus run --out wrote"
-            raise UserError(f"{path}: no study, {name} is missing; {mend}")
+            fix = "no archive of paribus pack" if evidence.packed else "give the folder that paribus run --out wrote"
+            raise UserError(f"{path}: no study, {name} is missing; {fix}")
     listed: Any = None
     try:
         listed = read_manifest(out)["files"]
@@ -126,7 +126,7 @@ def _see_that_it_is_finished(evidence: Evidence, path: Path) -> None:
             for name, state in evidence.states.items()
             if state.kind in ("planned", "resumable") and f"trials/{name}/result.json" not in (listed or {})
         ]
-        halves = {name: state.why for name, state in evidence.states.items() if state.kind == "half"}
+        corrupt = {name: state.why for name, state in evidence.states.items() if state.kind == "corrupt"}
     except (ValueError, KeyError, TypeError, AttributeError):
         if listed is None:
             raise UserError(f"{path}: plan.json cannot be read, and there is no manifest") from None
@@ -135,8 +135,8 @@ def _see_that_it_is_finished(evidence: Evidence, path: Path) -> None:
         count = f"{len(unfinished)} of {len(evidence.states)} trials have no result yet"
         raise UserError(f"{path}: unfinished, {count}: the same paribus run goes on from there")
     if listed is None:
-        for name, why in halves.items():
-            raise UserError(f"{path}: trial {name} is half ({why}): the same paribus run trains it again")
+        for name, why in corrupt.items():
+            raise UserError(f"{path}: trial {name} is corrupt ({why}): the same paribus run trains it again")
         read_manifest(out)
 
 
