@@ -92,8 +92,8 @@ def run_study(
     Where the study declares that seeds are added until its claims are decided (`stopping`), this is done at each of its looks.
     `engine`: where trials run, `local` or a name of your own, `FILE.py:NAME`; it changes no result.
     Calling it again resumes a study that was stopped; a finished one is only judged and reported again; what is left of a
-    corrupt trial is moved to `set-aside/`, and it is trained again. Raises AuditError where arms differ in something undeclared or
-    a `hold` breaks, before anything is trained and again after.
+    corrupt trial is moved to `set-aside/`, and it is trained again. Raises AuditError where the arms differ in something
+    undeclared or a `hold` breaks, before anything is trained and again after.
     """
     out = Path(out)
     asked = Asked(workers, pinned(engine, Path()), command)
