@@ -37,6 +37,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any field, such as model.layers=6. May be given again."),
 ]
 
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Execute own code that the study names, from the copies in its directory.")
+]
+
 
 def overrides_of(overrides: list[str] | None, seeds: int | None) -> list[str]:
     """The `--set` and `--seeds` of a command, as `load_study` takes them."""
@@ -130,6 +134,7 @@ def verify(
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=0, max=1_000_000, help="Steps of it to train again.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Check a finished study from outside: every hash, score and verdict again, and the first steps of one trial.
 
@@ -137,7 +142,7 @@ def verify(
     """
     from paribus.cli.verify import show_verification
 
-    if not show_verification(directory, seed, steps, as_json):
+    if not show_verification(directory, seed, steps, as_json, allow_code):
         raise typer.Exit(1)
 
 
@@ -314,11 +319,12 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn.")] = 0,
     count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Texts to draw, as one batch.")] = 1,
+    allow_code: AllowCode = False,
 ) -> None:
     """Generate text with a finished trial's model, in the form it was trained on. An mlm arm fills each <|mask|>."""
     from paribus.cli.generate import Wanted, show_generation
 
-    show_generation(trial, text, Wanted(max_tokens, temperature, top_k, top_p, stop or [], seed, count))
+    show_generation(trial, text, allow_code, Wanted(max_tokens, temperature, top_k, top_p, stop or [], seed, count))
 
 
 @app.command("export")
