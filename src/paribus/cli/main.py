@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from paribus.cli.options import AllowCode, Overrides, Seeds, Study
 from paribus.errors import AuditError, UserError
 
 # Typer's own "wrong use" errors: the base of BadParameter's base, wherever this version of typer keeps it.
@@ -27,19 +28,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="A built-in study (see `paribus list`) or a TOML file.")]
-Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, max=1000, help="Seeds per arm; the same as --set seeds=N.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set any field, such as model.layers=6. May be given again."),
-]
-
-AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Execute own code that the study names, from the copies in its directory.")
-]
 
 
 def overrides_of(overrides: list[str] | None, seeds: int | None) -> list[str]:
