@@ -26,6 +26,7 @@ from scipy import stats
 
 import paribus
 from paribus.analyses.claims.judging import judge
+from paribus.engines.events import Ended, Event
 from paribus.files import read_json
 from paribus.statistics.intervals import by_document
 
@@ -98,9 +99,9 @@ def train_pool(out: Path, seeds: int, workers: int | None) -> Pool:
     """Train what is unfinished of the pool in `out`, and read it."""
     started, told = time.perf_counter(), 0.0
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: Event) -> None:
         nonlocal told
-        ended.update({event["id"]} if event["event"] == "ended" else ())
+        ended.update({event.id} if isinstance(event, Ended) else ())
         if time.perf_counter() - told > 10 and ended:
             told = time.perf_counter()
             print(f"{len(ended)} trials trained in {told - started:.0f} s", flush=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import paribus
+from corpora import documents, write_folder
+from paribus.engines.events import Event, Planned
 from paribus.errors import UserError
 from paribus.files import read_json
 
@@ -38,12 +40,9 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of real text: this project's own sources."""
-    folder = tmp_path_factory.mktemp("text")
-    for path in sorted((Path(__file__).parents[1] / "src").rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if len(text) > 500:
-            (folder / f"{path.parent.name}-{path.stem}.txt").write_text(text, encoding="utf-8")
+    """A folder of text that no edit of this project changes."""
+    folder = tmp_path_factory.mktemp("text") / "documents"
+    write_folder(folder, documents(40))
     return folder
 
 
@@ -89,9 +88,9 @@ def test_two_workers_give_the_bits_of_one(study: object, finished: Path, tmp_pat
 
 def test_a_finished_study_trains_nothing_again(study: object, finished: Path) -> None:
     before = bits(finished)
-    events: list[dict[str, object]] = []
+    events: list[Event] = []
     paribus.run_study(study, finished, listen=events.append)  # type: ignore[arg-type]
-    assert [event["event"] for event in events] == ["planned"]
+    assert [type(event) for event in events] == [Planned]
     assert bits(finished) == before
 
 
@@ -125,10 +124,10 @@ def test_a_study_stopped_anywhere_resumes_to_the_same_bits(
     tables = {**TABLES, "data": {**TABLES["data"], "corpus": str(corpus)}}  # type: ignore[dict-item]
     script = tmp_path / "run.py"
     script.write_text(
-        "import json, sys, paribus\n"
+        "import json, sys, paribus\nfrom paribus.engines.events import Progress\n"
         "study = paribus.study_from(json.loads(sys.argv[1]))\n"
         "def listen(event):\n"
-        "    if event['event'] == 'progress': print(event['step'], flush=True)\n"
+        "    if isinstance(event, Progress): print(event.step, flush=True)\n"
         "paribus.run_study(study, sys.argv[2], workers=2, listen=listen)\n"
     )
     out = tmp_path / "study"

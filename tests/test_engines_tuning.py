@@ -12,6 +12,7 @@ from paribus.analyses.ledger.counting import PURPOSES
 from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
 from paribus.data.store import Corpus, prepare
+from paribus.engines.events import Ended, Event, Planned, Started
 from paribus.engines.trial import Job, TrialRun
 from paribus.errors import UserError
 from paribus.files import read_json
@@ -153,9 +154,9 @@ def test_a_finished_study_trains_nothing_again_and_a_changed_one_is_refused(
     copy: Path, text: Path, study: Study
 ) -> None:
     def started(asked: Study) -> list[str]:
-        events: list[dict[str, Any]] = []
+        events: list[Event] = []
         paribus.run_study(asked, copy, workers=1, listen=events.append)
-        return [event["id"] for event in events if event["event"] == "started"]
+        return [event.id for event in events if isinstance(event, Started)]
 
     before = (copy / "plan.json").read_bytes()
     assert started(study) == []
@@ -193,8 +194,8 @@ def test_killed_in_either_stage_it_goes_on_to_the_same_end(study: Study, finishe
     def interrupted(ended: int, name: str) -> None:
         left = [ended]
 
-        def listen(event: dict[str, Any]) -> None:
-            left[0] -= event["event"] == "ended" and name in event["id"]
+        def listen(event: Event) -> None:
+            left[0] -= isinstance(event, Ended) and name in event.id
             if left[0] == 0:
                 raise KeyboardInterrupt
 
@@ -253,5 +254,5 @@ def test_a_log_of_the_run_tells_the_stages_apart(
     with RunDisplay() as display:
         plan = Plan.from_dict(read_json(finished / "plan.json"))
         runtime = Runtime(**read_json(tuning_trials(finished)[0] / "trial.json")["runtime"])
-        display({"event": "planned", "plan": plan, "finished": {}, "runtime": runtime, "workers": 1, "out": finished})
+        display(Planned(plan, runtime, 1, finished, {}))
     assert f"values are chosen; {len(plan.arms)} arms x 1 seeds = {len(plan.arms)} trials" in capsys.readouterr().err

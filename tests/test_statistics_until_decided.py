@@ -8,6 +8,7 @@ import pytest
 import paribus
 from corpora import documents, write_folder
 from paribus.cli.main import run_command
+from paribus.engines.events import Event, Planned, Started
 from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.plan.reading import load_study
@@ -82,18 +83,18 @@ def test_a_look_trains_the_declared_seeds_first_and_none_twice(study):
 @pytest.mark.parametrize("rule,seeds", [("group_sequential", [3, 4]), ("any_time", [3, 4])])
 def test_an_open_claim_goes_on_to_the_maximum_and_trains_each_seed_once(study, tmp_path, rule, seeds):
     asked = study(OPEN, f"stopping={rule}", "max_seeds=4")
-    events: list[dict] = []
+    events: list[Event] = []
     outcome = paribus.run_study(asked, tmp_path / "run", workers=2, listen=events.append)
-    started = [event["id"] for event in events if event["event"] == "started"]
+    started = [event.id for event in events if isinstance(event, Started)]
     assert len(started) == len(set(started)) == 8
-    assert [len(event["plan"].seeds) for event in events if event["event"] == "planned"] == seeds
+    assert [len(event.plan.seeds) for event in events if isinstance(event, Planned)] == seeds
     assert outcome.verdicts["stopping"]["seeds"] == 4
     assert outcome.claims[0]["decided_at"] is None
     assert read_json(tmp_path / "run" / "study.json")["stopping"] == rule
     # The same command goes on: here there is nothing left to train.
     events.clear()
     again = paribus.run_study(asked, tmp_path / "run", workers=2, listen=events.append)
-    assert [event["event"] for event in events] == ["planned"]
+    assert [type(event) for event in events] == [Planned]
     assert again.verdicts == outcome.verdicts
     assert read_json(paribus_report(tmp_path / "run"))["stopping"] == outcome.verdicts["stopping"]
 

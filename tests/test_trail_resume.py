@@ -1,14 +1,14 @@
-"""A directory that something happened to: what is whole is kept, what is half is trained again, what was changed is refused."""
+"""What happened to a directory: what is whole is kept, what is corrupt is trained again, what was changed is refused."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import paribus
 from paribus.data.store import prepare
+from paribus.engines.events import Event, SetAside, Started
 from paribus.engines.trial import TrialRun
 from paribus.errors import UserError
 from paribus.files import alone_in, read_json
@@ -59,15 +59,15 @@ def test_half_deleted_trials_are_trained_again_alone_and_nothing_is_lost(
     cut.write_bytes(cut.read_bytes()[:-40])
     halves = {trial.name: contents(trial) for trial in (no_losses, no_result, cut_short)}
     kept = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     paribus.run_study(study, copy, workers=1, listen=events.append)
-    told = {event["id"]: event["error"] for event in events if event["event"] == "halved"}
+    told = {event.id: event.reason for event in events if isinstance(event, SetAside)}
     assert told == {
         no_losses.name: "result.json without test_losses.safetensors",
         no_result.name: "its result.json is missing",
         cut_short.name: "test_losses.safetensors cannot be read",
     }
-    assert {event["id"] for event in events if event["event"] == "started"} == set(told)
+    assert {event.id for event in events if isinstance(event, Started)} == set(told)
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()} == kept
     for again, before in zip(trials(copy), trials(finished), strict=True):
         assert outcome_of(again) == outcome_of(before)
@@ -85,9 +85,9 @@ def test_a_trial_without_its_record_or_with_a_damaged_checkpoint_is_trained_agai
     (damaged / "result.json").unlink()
     state = damaged / "checkpoint" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:500])
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     paribus.run_study(study, copy, workers=1, listen=events.append)
-    told = {event["id"]: event["error"] for event in events if event["event"] == "halved"}
+    told = {event.id: event.reason for event in events if isinstance(event, SetAside)}
     assert told == {
         no_record.name: "trial.json is missing",
         no_steps.name: f"metrics.jsonl has {len(steps) - 5} of {len(steps)} steps",

@@ -83,20 +83,20 @@ def test_a_checkpoint_restores_weights_and_optimizer_to_the_bit(tmp_path: Path) 
     optimizer = torch.optim.AdamW(through.parameters(), lr=1e-2, fused=True)
     for seed in range(3):
         step(through, optimizer, seed)
-    checkpoint.save(tmp_path, through, optimizer, {"step": 3, "seconds": 0.1})
+    checkpoint.save(tmp_path, through, [optimizer], {"step": 3, "seconds": 0.1})
     resumed = start(small_model(), seed=9)
     again = torch.optim.AdamW(resumed.parameters(), lr=1e-2, fused=True)
-    assert checkpoint.load(tmp_path, resumed, again) == {"step": 3, "seconds": 0.1}
+    assert checkpoint.load(tmp_path, resumed, [again]) == {"step": 3, "seconds": 0.1}
     for seed in range(3, 6):
         step(through, optimizer, seed)
         step(resumed, again, seed)
     for a, b in zip(through.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert checkpoint.load(tmp_path / "nothing", resumed, again) is None
+    assert checkpoint.load(tmp_path / "nothing", resumed, [again]) is None
 
 
 def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, start(small_model()), None, {"step": 0})
+    checkpoint.save(tmp_path, start(small_model()), [], {"step": 0})
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     header = int.from_bytes(content[:8], "little")

@@ -15,6 +15,7 @@ from paribus.analyses.budgets import section as budgets
 from paribus.cli.budgets import found, planned
 from paribus.data.store import Corpus, prepare
 from paribus.display.measured import main_loss
+from paribus.engines.events import Event, SetAside
 from paribus.engines.trial import TrialRun
 from paribus.errors import StudyError
 from paribus.files import read_json
@@ -346,9 +347,9 @@ def test_trials_of_which_a_branch_is_half_gone_are_trained_again(study: Study, f
     for trial, name in zip(names, ("result.json", "test_losses.safetensors", "metrics.jsonl"), strict=False):
         (branch_folder(copy / "trials" / trial, 2000) / name).unlink()
         expected[trial] = f"branches/2000/{name} is missing"
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     paribus.run_study(study, copy, workers=1, listen=events.append)
-    assert {event["id"]: event["error"] for event in events if event["event"] == "halved"} == expected
+    assert {event.id: event.reason for event in events if isinstance(event, SetAside)} == expected
     for trial in names:
         assert bits(copy / "trials" / trial) == bits(finished / "trials" / trial)
 
@@ -433,14 +434,14 @@ def test_the_gap_of_the_last_budget_is_that_of_the_verdict(finished: Path) -> No
         assert entry["gaps"][-1]["per_seed"] == pytest.approx(claim["per_seed"])
 
 
-def test_an_unfinished_trial_that_lost_a_branch_is_half(plan: Plan, corpus: Corpus, tmp_path: Path) -> None:
+def test_an_unfinished_trial_that_lost_a_branch_is_corrupt(plan: Plan, corpus: Corpus, tmp_path: Path) -> None:
     job = job_of(plan, tmp_path / "trial")
     polls = iter(range(100))
     assert run(job, corpus, lambda: next(polls) >= 45) == "stopped"
     assert state_of(job.folder, plan.trials[0]).kind == "resumable"
     shutil.rmtree(branch_folder(job.folder, 2000))
     state = state_of(job.folder, plan.trials[0])
-    assert (state.kind, state.why) == ("half", "branches/2000/result.json is missing")
+    assert (state.kind, state.why) == ("corrupt", "branches/2000/result.json is missing")
 
 
 # Wrong input.

@@ -26,3 +26,28 @@ class RuleFacts(Facts):
 
 
 rule = Door("rule", RuleFacts, "models.rules", what="a visibility rule: which keys a query sees")
+
+
+@dataclass(frozen=True)
+class OptimizerFacts(Facts):
+    """Of an optimizer."""
+
+    reads: tuple[str, ...] = ("weight_decay", "beta1", "beta2")
+    """Of these fields of `[training]`, those that it reads: one that it ignores can be neither set nor tuned. All read the
+    learning rate."""
+
+
+optimizer = Door(
+    "optimizer", OptimizerFacts, "training.optimizers", what="an optimizer: which rule updates which parameters"
+)
+
+
+@dataclass(frozen=True)
+class EngineFacts(Facts):
+    """Of an engine."""
+
+    workers: int | None = None
+    """Trials at a time where nobody says; None: as many as this machine has cores for."""
+
+
+engine = Door("engine", EngineFacts, "engines.local", what="an engine: where trials run")

@@ -1,38 +1,37 @@
 """The whole thread: a study is prepared, audited, trained, judged and reported, in one directory."""
 
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from paribus import files, spec
+from paribus import doors, files, spec
 from paribus.analyses.judging import judged
 from paribus.analyses.ledger.counting import write_ledger
 from paribus.analyses.matching.combined import still_open
 from paribus.analyses.tuning.running import tune_in
-from paribus.costs.latency import measure_latency
-from paribus.data.store import Corpus, prepare
+from paribus.data.sources import Progress
+from paribus.data.store import Corpus
+from paribus.engines.events import Event, Listen
 from paribus.engines.study_run import (
+    Asked,
     check_directory,
     check_unchanged,
     results,
     run_trials,
     write_test_windows,
 )
-from paribus.engines.trial import Event
 from paribus.errors import AuditError, UserError
+from paribus.own_code import is_own, pinned
 from paribus.plan.audit import audit, complaints, recorded
 from paribus.plan.building import build_plan
-from paribus.plan.matching import matched_plan
-from paribus.plan.soundness import check_rules
+from paribus.plan.preparing import prepare_plan
+from paribus.records.code import allowed_in, copy_code, planned_names
 from paribus.records.manifest import write_manifest
 from paribus.records.plan import Plan
 from paribus.report.build import build_report
 from paribus.report.visibility import own_squares
 from paribus.spec.stopping import at_look, looks
-
-Progress = Callable[[str, int, int | None], None]
 
 HOPELESS_SEEDS = 10
 """With this many seeds an `any_time` study ends where, as things stand, no number of seeds would decide what is left."""
@@ -74,12 +73,9 @@ def prepare_study(study: spec.Study, progress: Progress | None = None, out: Path
 
     `out`: a directory in which the study may have begun, with arms that are not measured again.
     """
-    plan = build_plan(study)
-    check_rules(plan.configs)
-    corpus = prepare(plan.data, progress)
     begun = out / "plan.json" if out else None
     before = Plan.from_dict(files.read_json(begun)).matchings if begun and begun.exists() else ()
-    plan = matched_plan(study, plan, corpus, measure_latency, before)
+    plan, corpus = prepare_plan(study, allowed_in(out), progress, before)
     return Prepared(study, plan, corpus, audit(plan, corpus))
 
 
@@ -87,36 +83,39 @@ def run_study(
     study: spec.Study,
     out: str | Path,
     workers: int | None = None,
-    listen: Callable[[Event], None] = ignore_event,
+    listen: Listen = ignore_event,
     progress: Progress | None = None,
     command: str | None = None,
+    engine: str = "local",
 ) -> Outcome:
     """Train what is unfinished of `study` in the directory `out`, evaluate, judge, and write the report.
 
     Where the study declares that seeds are added until its claims are decided (`stopping`), this is done at each of its looks.
-    Calling it again resumes a study that was stopped; a finished one is only judged and reported again; a trial of which half was
-    deleted is moved to `set-aside/` and trained again. Raises AuditError
-    where the arms differ in something undeclared or a `hold` breaks, before anything is trained and again after.
+    `engine`: where trials run, `local` or a name of your own, `FILE.py:NAME`; it changes no result.
+    Calling it again resumes a study that was stopped; a finished one is only judged and reported again; what is left of a
+    corrupt trial is moved to `set-aside/`, and it is trained again. Raises AuditError where the arms differ in something
+    undeclared or a `hold` breaks, before anything is trained and again after.
     """
     out = Path(out)
+    asked = Asked(workers, pinned(engine, Path()), command)
+    doors.engine.entry(asked.engine)
     check_directory(out, build_plan(study))
     with files.alone_in(out):
-        return _run_in(out, study, workers, listen, progress, command)
+        return _run_in(out, study, asked, listen, progress)
 
 
 def _run_in(
     out: Path,
     study: spec.Study,
-    workers: int | None,
-    listen: Callable[[Event], None],
+    asked: Asked,
+    listen: Listen,
     progress: Progress | None,
-    command: str | None,
 ) -> Outcome:
     """As `run_study`, in a directory that is ours alone."""
     check_stopping(out, study)
     planned, trained = looks(study), _trained_seeds(out)
     for look in planned[max(0, bisect_right(planned, trained) - 1) :]:
-        outcome = _run_to(study, look, out, workers, listen, progress, command)
+        outcome = _run_to(study, look, out, asked, listen, progress)
         if _enough(outcome, look):
             break
     return outcome
@@ -164,10 +163,9 @@ def _run_to(
     study: spec.Study,
     seeds: int,
     out: Path,
-    workers: int | None,
-    listen: Callable[[Event], None],
+    asked: Asked,
+    listen: Listen,
     progress: Progress | None,
-    command: str | None,
 ) -> Outcome:
     """Train, judge and report the study with its first `seeds` seeds."""
     ready = prepare_study(at_look(study, seeds), progress, out)
@@ -180,9 +178,11 @@ def _run_to(
         files.write_json(out / "plan.json", replace(ready.plan, trials=[]).to_dict())
     files.write_json(out / "data.json", ready.corpus.summary())
     ready.corpus.tokenizer.save(out / "tokenizer.json")
+    code = allowed_in(out)
+    copy_code(out, [*planned_names(ready.plan), *([asked.engine] if is_own(asked.engine) else [])], code)
 
     def run(plan: Plan) -> None:
-        run_trials(out, plan, ready.audit, ready.corpus, workers, listen, command)
+        run_trials(out, plan, ready.audit, ready.corpus, asked, listen, code)
 
     plan, audited = ready.plan, ready.audit
     if plan.tuning:

@@ -17,17 +17,14 @@ from paribus.cli.power import Spread, foretold, print_power
 from paribus.cli.sizes import by_size, hashes_table, of_size, own_changes, same_claims, sizes_table, tight
 from paribus.cli.tables import printing, short, table
 from paribus.cli.tuning import foretold_tuning, with_first_stage
-from paribus.costs.latency import measure_latency
 from paribus.data.sources import Progress as Report
-from paribus.data.store import prepare
 from paribus.errors import AuditError
+from paribus.own_code import Code
 from paribus.plan.audit import audit, complaints
-from paribus.plan.building import build_plan
 from paribus.plan.designs import designs
 from paribus.plan.effects import told
 from paribus.plan.factorial import summary
-from paribus.plan.matching import matched_plan
-from paribus.plan.soundness import check_rules
+from paribus.plan.preparing import prepare_plan
 from paribus.records.condition import Condition
 from paribus.records.plan import Plan
 from paribus.spec.own_rules import readable, rule_name
@@ -56,11 +53,9 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     `spread` is of each claim's improvement over seeds, where that is known.
     """
     first = at_look(study, looks(study)[0])
-    plan = build_plan(first)
-    check_rules(plan.configs)
     with preparation() as report:
-        corpus = prepare(plan.data, report)
-    plan = with_first_stage(matched_plan(first, plan, corpus, measure_latency))
+        plan, corpus = prepare_plan(first, Code(allowed=True), report)
+    plan = with_first_stage(plan)
     result, crossed = audit(plan, corpus), designs(plan, study.vary)
     if as_json:
         result["crossings"] = [

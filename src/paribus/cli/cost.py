@@ -16,13 +16,10 @@ from rich.text import Text
 from paribus import spec
 from paribus.cli.audit import preparation, workload_words
 from paribus.cli.tables import printing, short, table
-from paribus.costs.latency import measure_latency
 from paribus.costs.measuring import Machine, own_arms, study_costs, study_latencies, workload_latencies
 from paribus.costs.timing import Load
-from paribus.data.store import prepare
-from paribus.plan.building import build_plan
-from paribus.plan.matching import matched_plan
-from paribus.plan.soundness import check_rules
+from paribus.own_code import Code
+from paribus.plan.preparing import prepare_plan
 from paribus.records.plan import Plan
 
 BATCHES = (1, 16)
@@ -68,11 +65,8 @@ class Asked:
 
 def show_cost(study: spec.Study, asked: Asked, as_json: bool) -> None:
     """Count and measure the arms of a study and print the result; no text is read beyond what the counts need."""
-    plan = build_plan(study)
-    check_rules(plan.configs)
     with preparation() as report:
-        corpus = prepare(plan.data, report)
-    plan = matched_plan(study, plan, corpus, measure_latency)
+        plan, corpus = prepare_plan(study, Code(allowed=True), report)
     window = plan.data.window
     new = asked.new or min(32, max(1, window // 4))
     prompts = list(dict.fromkeys(asked.prompts or (max(1, window // 4), max(1, window // 2))))

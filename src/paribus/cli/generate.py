@@ -71,14 +71,17 @@ def _overlap(text: str, stop: str) -> int:
     return next((size for size in range(min(len(stop), len(text)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
-def show_generation(target: str, text: str, wanted: Wanted) -> None:
-    """Print what the trial `target` makes of `text`. Raises UserError in one line where it cannot."""
+def show_generation(target: str, text: str, allow_code: bool, wanted: Wanted) -> None:
+    """Print what the trial `target` makes of `text`; `allow_code`: executing own code that its model names.
+
+    Raises UserError in one line where it cannot.
+    """
     Sampling(wanted.temperature, wanted.top_k, wanted.top_p)
     if wanted.count > 1 and wanted.temperature == 0:
         raise UserError(f"--count {wanted.count}: all would be equal at --temperature 0; set --temperature 1, say")
     if "" in wanted.stop:
         raise UserError("--stop: the empty text ends everything at once; give some text")
-    trial = find_trial(target)
+    trial = find_trial(target, allow_code)
     prompt = prompt_of(trial.config.objective, text, trial.tokenizer, trial.specials)
     if trial.config.has_target:
         _continue(trial, text, prompt, wanted)

@@ -12,7 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from paribus.cli.tuning import values_in_words
-from paribus.engines.trial import Event
+from paribus.engines.events import (
+    Ended,
+    Event,
+    Failed,
+    Message,
+    Planned,
+    Progress,
+    Restarted,
+    SetAside,
+    Started,
+)
 from paribus.records.plan import Plan
 from paribus.records.trials import TuningTrial
 from paribus.spec.training import crossing
@@ -57,19 +67,18 @@ class RunDisplay:
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
-        if event["event"] == "planned":
+        if isinstance(event, Planned):
             self._planned(event)
             return
-        state = self._states[event["id"]]
-        getattr(self, f"_{event['event']}")(event, state)
+        self._heard(event, self._states[event.id])
         if self._live:
             self._live.update(self._table())
 
-    def _planned(self, event: Event) -> None:
-        plan, runtime = event["plan"], event["runtime"]
-        self._plan, self._workers = plan, event["workers"]
+    def _planned(self, event: Planned) -> None:
+        plan, runtime = event.plan, event.runtime
+        self._plan, self._workers = plan, event.workers
         self._states = {trial.id: _State() for trial in plan.trials}
-        for name, result in event["finished"].items():
+        for name, result in event.finished.items():
             score = result["test"] or result.get("tune")
             if name in self._states:
                 loss = score["nats_per_token"] if score else None
@@ -89,43 +98,37 @@ class RunDisplay:
             self._live = Live(self._table(), console=self.console, refresh_per_second=4)
             self._live.start()
 
-    def _started(self, event: Event, state: _State) -> None:
-        state.status, state.began = "running", time.monotonic()
+    def _heard(self, event: SetAside | Started | Restarted | Message, state: _State) -> None:
+        match event:
+            case SetAside():
+                what = "is trained again, and what was left of it lies in set-aside/"
+                self.console.print(f"{event.id}  {what}: {event.reason}", markup=False, soft_wrap=True)
+            case Started():
+                state.status, state.began = "running", time.monotonic()
+            case Progress():
+                self._steps_here += event.step - state.step if state.step else 0
+                state.step, state.steps = event.step, event.steps
+                state.loss, state.tokens_per_second = event.loss, event.tokens_per_second
+            case Ended():
+                state.status, state.loss = event.status, event.nats_per_token
+                if not self._live:
+                    scored = "tuning" if self._plan and tunes(self._plan) else "test"
+                    shown = "" if state.loss is None else f"  {scored} loss {state.loss:.4f} nats"
+                    self._line(event.id, f"{state.status}{shown}  {state.tokens_per_second:,.0f} tokens/s", state)
+            case Restarted():
+                state.status = "waiting"
+                self._line(event.id, f"starts again: {event.reason}", state)
+            case Failed():
+                state.status = "failed"
+                self._line(event.id, f"failed: {event.error}", state)
 
-    def _progress(self, event: Event, state: _State) -> None:
-        self._steps_here += event["step"] - state.step if state.step else 0
-        state.step, state.steps = event["step"], event["steps"]
-        state.loss, state.tokens_per_second = event["loss"], event["tokens_per_second"]
-
-    def _ended(self, event: Event, state: _State) -> None:
-        state.status, state.loss = event["status"], event.get("nats_per_token")
-        if not self._live:
-            scored = "tuning" if self._plan and tunes(self._plan) else "test"
-            shown = "" if state.loss is None else f"  {scored} loss {state.loss:.4f} nats"
-            self._line(event, f"{state.status}{shown}  {state.tokens_per_second:,.0f} tokens/s", state)
-
-    def _again(self, event: Event, state: _State) -> None:
-        state.status = "waiting"
-        self._line(event, f"starts again: {event['error']}", state)
-
-    def _halved(self, event: Event, state: _State) -> None:
-        self.console.print(
-            f"{event['id']}  is trained again, and what was left of it lies in set-aside/: {event['error']}",
-            markup=False,
-            soft_wrap=True,
-        )
-
-    def _failed(self, event: Event, state: _State) -> None:
-        state.status = "failed"
-        self._line(event, f"failed: {event['error']}", state)
-
-    def _line(self, event: Event, message: str, state: _State) -> None:
+    def _line(self, trial: str, message: str, state: _State) -> None:
         ended = sum(other.status not in ("waiting", "running") for other in self._states.values())
         seconds = time.monotonic() - state.began
         left = self._time_left()
         about = f"  about {left} left" if left else ""
         self.console.print(
-            f"[{ended}/{len(self._states)}] {event['id']}  {message}  {seconds:.0f} s{about}",
+            f"[{ended}/{len(self._states)}] {trial}  {message}  {seconds:.0f} s{about}",
             markup=False,
             soft_wrap=True,
         )

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from paribus.cli.options import AllowCode, Overrides, Seeds, Study
 from paribus.errors import AuditError, UserError
 
 # Typer's own "wrong use" errors: the base of BadParameter's base, wherever this version of typer keeps it.
@@ -27,15 +28,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="A built-in study (see `paribus list`) or a TOML file.")]
-Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, max=1000, help="Seeds per arm; the same as --set seeds=N.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set any field, such as model.layers=6. May be given again."),
-]
 
 
 def overrides_of(overrides: list[str] | None, seeds: int | None) -> list[str]:
@@ -70,6 +62,9 @@ def run(
     ] = None,
     seeds: Seeds = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, max=256, help="Trials at a time.")] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="Where trials run: local, or FILE.py:NAME.")
+    ] = "local",
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="Add seeds until every claim is decided; see docs/verdicts.md.")
     ] = False,
@@ -99,7 +94,7 @@ def run(
     from paribus.cli.run import default_directory
     from paribus.cli.run import run as run_it
 
-    run_it(checked, out or default_directory(study), workers, shlex.join(["paribus", *sys.argv[1:]]))
+    run_it(checked, out or default_directory(study), workers, shlex.join(["paribus", *sys.argv[1:]]), engine)
 
 
 @app.command()
@@ -127,6 +122,7 @@ def verify(
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=0, max=1_000_000, help="Steps of it to train again.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Check a finished study from outside: every hash, score and verdict again, and the first steps of one trial.
 
@@ -134,7 +130,7 @@ def verify(
     """
     from paribus.cli.verify import show_verification
 
-    if not show_verification(directory, seed, steps, as_json):
+    if not show_verification(directory, seed, steps, as_json, allow_code):
         raise typer.Exit(1)
 
 
@@ -311,11 +307,12 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn.")] = 0,
     count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Texts to draw, as one batch.")] = 1,
+    allow_code: AllowCode = False,
 ) -> None:
     """Generate text with a finished trial's model, in the form it was trained on. An mlm arm fills each <|mask|>."""
     from paribus.cli.generate import Wanted, show_generation
 
-    show_generation(trial, text, Wanted(max_tokens, temperature, top_k, top_p, stop or [], seed, count))
+    show_generation(trial, text, allow_code, Wanted(max_tokens, temperature, top_k, top_p, stop or [], seed, count))
 
 
 @app.command("export")

@@ -16,7 +16,7 @@ from paribus.cli import budgets
 from paribus.cli.audit import preparation
 from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
-from paribus.engines.trial import Event
+from paribus.engines.events import Event
 from paribus.evaluation.metrics import metric_of
 from paribus.plan.effects import told
 from paribus.records.condition import Condition
@@ -28,7 +28,7 @@ def default_directory(study: str) -> Path:
     return Path("runs") / re.sub(r"[^\w.-]+", "-", Path(study).stem)
 
 
-def run(study: spec.Study, out: Path, workers: int | None, command: str) -> None:
+def run(study: spec.Study, out: Path, workers: int | None, command: str, engine: str) -> None:
     """Run `study` in `out`, showing progress; print the verdicts, then, as the last line, the report's path."""
     with RunDisplay() as display, ExitStack() as bar:
         progress = bar.enter_context(preparation())
@@ -37,7 +37,7 @@ def run(study: spec.Study, out: Path, workers: int | None, command: str) -> None
             bar.close()  # two live displays would write over each other
             display(event)
 
-        outcome = run_study(study, out, workers, listen, progress, command)
+        outcome = run_study(study, out, workers, listen, progress, command, engine)
     show(outcome)
 
 

@@ -21,11 +21,11 @@ from paribus.verify.verification import Verification, verify
 WIDTH = 80
 
 
-def show_verification(path: Path, seed: int | None, steps: int, as_json: bool) -> bool:
+def show_verification(path: Path, seed: int | None, steps: int, as_json: bool, allow_code: bool) -> bool:
     """Verify a directory or an archive, print what came out, and say whether all of it holds."""
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with preparation() as progress:
-        found = verify(path, chosen, steps, progress)
+        found = verify(path, chosen, steps, progress, allow_code)
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
     else:

@@ -194,7 +194,8 @@ def _survives(kind: str, judged: Sequence[tuple[Claim, Claim]]) -> str:
         return f"Repeated {where}, no verdict changes."
     if len(judged) == 1:
         claim, again = judged[0]
-        return f"Judged again {again.condition.where}, “{again.says.rstrip('.')}” is no longer {claim.outcome} but {again.outcome}."
+        said, became = again.says.rstrip("."), f"no longer {claim.outcome} but {again.outcome}"
+        return f"Judged again {again.condition.where}, “{said}” is {became}."
     counts = Counter(again.outcome for again in changed)
     each = listed(f"{count} {'is' if count == 1 else 'are'} {outcome}" for outcome, count in counts.items())
     return f"Judged again {where}, {len(changed)} of {len(judged)} verdicts come out otherwise: {each}."

@@ -1,18 +1,19 @@
 """Trials on this machine: worker processes of pinned threads, fed one trial at a time."""
 
 import contextlib
+import itertools
 import json
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paribus.engines.trial import Event
-from paribus.errors import UserError
+from paribus.doors import engine
+from paribus.engines.events import Failed, Listen, Message, Progress, Restarted, Started, read
 from paribus.records.job import Job
 from paribus.training.runtime import MALLOC_ENVIRONMENT
 
@@ -27,7 +28,8 @@ class _Worker:
 
     process: subprocess.Popen[str]
     job: Job | None = None
-    events: int = 0
+    warm: bool = False
+    """Whether it has taken steps."""
     log: Path = field(default_factory=Path)
 
     def send(self, message: dict[str, object]) -> None:
@@ -54,56 +56,47 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {**os.environ, **pinned, **MALLOC_ENVIRONMENT, **others}
 
 
+@engine("local")
 class LocalEngine:
-    """A pool of worker processes. The first alone begins where a compile cache must be warmed; the others follow."""
+    """Worker processes on this machine. The first alone begins where a compile cache must be warmed; the others follow."""
 
     def __init__(self, workers: int, logs: Path) -> None:
         self._wanted, self._logs = workers, logs
-        self._events: queue.Queue[tuple[_Worker, Event | None]] = queue.Queue()
+        self._messages: queue.Queue[tuple[_Worker, Message | None]] = queue.Queue()
         self._workers: list[_Worker] = []
+        # Never given twice: the log and the sessions of a worker that died stay its own.
+        self._numbers = itertools.count()
 
-    def run(self, jobs: Iterable[Job], listen: Callable[[Event], None]) -> None:
-        """Run the jobs in order, telling `listen` what happens, until all have ended.
-
-        On KeyboardInterrupt every trial writes a checkpoint before its worker ends, then the exception goes on. Raises
-        UserError when a trial failed for a reason of its own, or its worker died twice; the other trials end first.
-        """
+    def run(self, jobs: Sequence[Job], listen: Listen) -> None:
+        """Run the jobs in order, telling `listen` what happens, until all have ended; one whose worker dies is started again."""
         waiting = list(jobs)
         attempts: dict[str, int] = {}
-        failures: list[str] = []
         self._logs.mkdir(parents=True, exist_ok=True)
-        try:
-            while waiting or any(worker.job for worker in self._workers):
-                self._assign(waiting, attempts, listen)
-                worker, event = self._events.get()
-                if event is None:
-                    self._buried(worker, waiting, attempts, failures, listen)
-                elif event["event"] == "progress":
-                    worker.events += 1
-                    listen(event)
-                else:
-                    worker.job = None
-                    if event["event"] == "failed":
-                        failures.append(f"{event['id']}: {event['error']}")
-                    listen(event)
-        finally:
-            self._end()
-        if failures:
-            raise UserError(f"{len(failures)} of the trials failed: {'; '.join(failures)}; see {self._logs}")
+        while waiting or any(worker.job for worker in self._workers):
+            self._assign(waiting, attempts, listen)
+            worker, message = self._messages.get()
+            if message is None:
+                self._bury(worker, waiting, attempts, listen)
+                continue
+            if isinstance(message, Progress):
+                worker.warm = True
+            else:
+                worker.job = None
+            listen(message)
 
-    def _assign(self, waiting: list[Job], attempts: dict[str, int], listen: Callable[[Event], None]) -> None:
+    def _assign(self, waiting: list[Job], attempts: dict[str, int], listen: Listen) -> None:
         idle = [worker for worker in self._workers if worker.job is None and worker.process.poll() is None]
-        warming = waiting and waiting[0].runtime.compile and not any(worker.events for worker in self._workers)
+        warming = waiting and waiting[0].runtime.compile and not any(worker.warm for worker in self._workers)
         limit = 1 if warming else self._wanted
         while waiting and (idle or len(self._workers) < limit):
             worker = idle.pop() if idle else self._start(waiting[0])
             worker.job = waiting.pop(0)
             attempts[worker.job.id] = attempts.get(worker.job.id, 0) + 1
-            listen({"event": "started", "id": worker.job.id})
+            listen(Started(worker.job.id))
             worker.send(worker.job.to_dict())
 
     def _start(self, job: Job) -> _Worker:
-        number = len(self._workers)
+        number = next(self._numbers)
         log = self._logs / f"worker-{number}.log"
         with open(log, "a", encoding="utf-8") as errors:
             process = subprocess.Popen(
@@ -124,19 +117,12 @@ class LocalEngine:
         assert worker.process.stdout is not None
         for line in worker.process.stdout:
             try:
-                self._events.put((worker, json.loads(line)))
-            except json.JSONDecodeError:  # the half line of a killed process
+                self._messages.put((worker, read(line)))
+            except ValueError:  # the half line of a killed process
                 break
-        self._events.put((worker, None))
+        self._messages.put((worker, None))
 
-    def _buried(
-        self,
-        worker: _Worker,
-        waiting: list[Job],
-        attempts: dict[str, int],
-        failures: list[str],
-        listen: Callable[[Event], None],
-    ) -> None:
+    def _bury(self, worker: _Worker, waiting: list[Job], attempts: dict[str, int], listen: Listen) -> None:
         """A worker has died: its trial goes back to the head of the queue, to resume from its checkpoint."""
         self._workers.remove(worker)
         job = worker.job
@@ -145,13 +131,13 @@ class LocalEngine:
         code = worker.process.wait()
         if attempts[job.id] < ATTEMPTS:
             waiting.insert(0, job)
-            listen({"event": "again", "id": job.id, "error": f"its worker died (exit status {code})"})
+            listen(Restarted(job.id, f"its worker died (exit status {code})"))
         else:
             error = f"its worker died twice (exit status {code}; -9 often means out of memory), see {worker.log}"
-            failures.append(f"{job.id}: {error}")
-            listen({"event": "failed", "id": job.id, "error": error})
+            listen(Failed(job.id, error))
 
-    def _end(self) -> None:
+    def stop(self) -> None:
+        """Ask every worker to end, which writes a checkpoint first, and wait until all have."""
         for worker in self._workers:
             worker.send({"stop": True})
             if worker.process.stdin:

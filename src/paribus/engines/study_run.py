@@ -3,28 +3,42 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.numpy import save_file
 
-from paribus import files
+from paribus import doors, files
 from paribus.data.store import Corpus
-from paribus.engines.local import LocalEngine, default_workers
-from paribus.engines.trial import Event, evaluation_batches
+from paribus.engines.engine import Engine
+from paribus.engines.events import Ended, Event, Failed, Listen, Planned, SetAside
+from paribus.engines.local import default_workers
+from paribus.engines.trial import evaluation_batches
 from paribus.errors import UserError
+from paribus.own_code import Code, is_own, short_name
 from paribus.plan.audit import common_by_size, recorded
 from paribus.records.environment import environment_of
 from paribus.records.job import Job
 from paribus.records.manifest import NAME, altered, read_manifest
 from paribus.records.plan import Plan
-from paribus.records.trial_state import HALF, set_aside, state_of, states_of, windows_of
+from paribus.records.trial_state import CORRUPT, set_aside, state_of, states_of, windows_of
 from paribus.records.trials import Trial, Tuned, TuningTrial
 from paribus.spec.problems import shown
 from paribus.training.runtime import Runtime, resolve
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a study is asked to run."""
+
+    workers: int | None = None
+    """Trials at a time; None: as many as the engine has without being told."""
+    engine: str = "local"
+    command: str | None = None
+    """The command line, for the record."""
 
 
 def results(out: Path, plan: Plan) -> dict[str, dict[str, Any]]:
@@ -33,9 +47,9 @@ def results(out: Path, plan: Plan) -> dict[str, dict[str, Any]]:
     return {name: files.read_json(out / "trials" / name / "result.json") for name in whole}
 
 
-def halves(out: Path, plan: Plan) -> dict[str, str]:
-    """The trials of which only half is left, by id, each with what is missing."""
-    return {name: state.why for name, state in states_of(out, plan).items() if state.kind == "half"}
+def corrupt_trials(out: Path, plan: Plan) -> dict[str, str]:
+    """The trials of which only a part is left, by id, each with what is missing."""
+    return {name: state.why for name, state in states_of(out, plan).items() if state.kind == "corrupt"}
 
 
 def check_directory(out: Path, plan: Plan) -> None:
@@ -105,7 +119,7 @@ def _check_files(out: Path) -> None:
     own = {
         name: value
         for name, value in read_manifest(out)["files"].items()
-        if name.startswith("trials/") and states.get(name.split("/")[1], HALF).kind in ("done", "diverged")
+        if name.startswith("trials/") and states.get(name.split("/")[1], CORRUPT).kind in ("done", "diverged")
     }
     for name, how in altered(out, own):
         trial = name.split("/")[1]
@@ -143,21 +157,21 @@ def check_unchanged(out: Path, plan: Plan, corpus: Corpus, audit: dict[str, Any]
         raise UserError(f"--out {out} belongs to another configuration: {mismatches[0]}{others}: choose another --out")
 
 
-def environment(runtime: Runtime, workers: int, command: str | None) -> dict[str, Any]:
+def environment(runtime: Runtime, workers: int, asked: Asked) -> dict[str, Any]:
     """Where and with what a study runs."""
     return {
         **environment_of(runtime.device),
         **runtime.as_dict(),
+        "engine": asked.engine,
         "workers": workers,
-        "command": command or shlex.join(["paribus", *sys.argv[1:]]),
+        "command": asked.command or shlex.join(["paribus", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def runtimes(
-    out: Path, plan: Plan, audit: dict[str, Any], workers: int | None, command: str | None
-) -> tuple[Runtime, int]:
-    """How the trials run: as the directory's record says, or decided now for the dearest arm and recorded."""
+def runtimes(out: Path, plan: Plan, audit: dict[str, Any], asked: Asked, code: Code) -> tuple[Runtime, int]:
+    """How the trials run: as the directory's record says, or decided now for the most expensive arm and recorded."""
+    workers = asked.workers or doors.engine.entry(asked.engine, code).facts.workers
     path = out / "environment.json"
     if path.exists():
         known = _read(path)
@@ -168,35 +182,29 @@ def runtimes(
             )
         return runtime, workers or default_workers(runtime.threads, runtime.device)
     training = plan.arms[0].config.training
-    dearest = max(arm["train_flops"] for arm in audit["arms"].values())
+    most_flops = max(arm["train_flops"] for arm in audit["arms"].values())
     device = "cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu"
     workers = workers or default_workers(training.threads, device)
-    runtime = resolve([arm.config for arm in plan.arms], dearest, len(plan.trials), workers)
-    files.write_json(path, environment(runtime, workers, command))
+    runtime = resolve([arm.config for arm in plan.arms], most_flops, len(plan.trials), workers)
+    files.write_json(path, environment(runtime, workers, asked))
     return runtime, workers
 
 
 def run_trials(
-    out: Path,
-    plan: Plan,
-    audit: dict[str, Any],
-    corpus: Corpus,
-    workers: int | None,
-    listen: Callable[[Event], None],
-    command: str | None,
+    out: Path, plan: Plan, audit: dict[str, Any], corpus: Corpus, asked: Asked, listen: Listen, code: Code
 ) -> None:
-    """Run every trial of the plan that has no whole result yet; those of which half is left are set aside first.
+    """Run every trial of the plan that has no whole result yet; what is left of corrupt ones is set aside first.
 
-    See LocalEngine.run for what it raises.
+    On KeyboardInterrupt the engine is stopped, then the exception goes on. Raises UserError where a trial failed or did not end,
+    once all others have, or where an engine of the user's own fails.
     """
-    runtime, workers = runtimes(out, plan, audit, workers, command)
-    halved = halves(out, plan)
-    set_aside(out, halved)
+    runtime, workers = runtimes(out, plan, audit, asked, code)
+    corrupt = corrupt_trials(out, plan)
+    set_aside(out, corrupt)
     done = results(out, plan)
-    told = {"plan": plan, "runtime": runtime, "workers": workers, "out": out}
-    listen({"event": "planned", "finished": done, **told})
-    for name, why in halved.items():
-        listen({"event": "halved", "id": name, "error": why})
+    listen(Planned(plan, runtime, workers, out, done))
+    for name, why in corrupt.items():
+        listen(SetAside(name, why))
     common = common_by_size(plan, corpus.vocabulary)
     jobs = [
         Job(
@@ -208,12 +216,40 @@ def run_trials(
             out / "trials" / trial.id,
             sorted(common[plan.arm(trial.arm).size]),
             isinstance(trial, TuningTrial),
+            code,
         )
         for trial in plan.trials
         if trial.id not in done
     ]
     if jobs:
-        LocalEngine(min(workers, len(jobs)), out / "workers").run(jobs, listen)
+        logs = out / "workers"
+        try:
+            run_jobs(jobs, doors.engine.load(asked.engine, code)(min(workers, len(jobs)), logs), logs, listen)
+        except Exception as error:
+            if isinstance(error, UserError) or not is_own(asked.engine):
+                raise
+            said = f"fails ({type(error).__name__}: {' '.join(str(error).split())})"
+            raise UserError(f"--engine {short_name(asked.engine)}: {said}") from error
+
+
+def run_jobs(jobs: Sequence[Job], engine: Engine, logs: Path, listen: Listen) -> None:
+    """Run jobs on an engine, which is stopped in any case. Raises UserError where one failed or did not end; others end first."""
+    left = {job.id: "did not end" for job in jobs}
+
+    def heard(event: Event) -> None:
+        if isinstance(event, Ended) and event.status != "stopped":
+            left.pop(event.id, None)
+        elif isinstance(event, Failed):
+            left[event.id] = event.error
+        listen(event)
+
+    try:
+        engine.run(jobs, heard)
+    finally:
+        engine.stop()
+    if left:
+        said = "; ".join(f"{name}: {error}" for name, error in left.items())
+        raise UserError(f"{len(left)} of the trials failed: {said}; see {logs}")
 
 
 def write_test_windows(out: Path, plan: Plan, corpus: Corpus) -> None:

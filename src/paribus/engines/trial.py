@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -17,6 +17,7 @@ from paribus.data.continuation import off_distribution
 from paribus.data.scored import EvaluationBatches
 from paribus.data.splits import SplitName
 from paribus.data.store import Corpus
+from paribus.engines.events import Message, Progress
 from paribus.engines.memory import forget_peak_memory, peak_memory
 from paribus.evaluation.lengths import by_window_factor
 from paribus.evaluation.scoring import Score, Scored, by_split, score_windows
@@ -33,7 +34,7 @@ CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.25
 SCORING_BATCH = 32
 
-Event = dict[str, Any]
+Status = Literal["done", "diverged", "stopped"]
 
 
 def evaluation_batches(corpus: Corpus, config: Config, split: SplitName) -> EvaluationBatches:
@@ -50,7 +51,7 @@ class TrialRun:
         self,
         job: Job,
         corpus: Corpus,
-        report: Callable[[Event], None],
+        report: Callable[[Message], None],
         stopping: Callable[[], bool],
         worker: int = 0,
     ) -> None:
@@ -67,14 +68,14 @@ class TrialRun:
         self.test_loss: float | None = None
         """Nats per token on the windows that it is scored on, once the trial is done."""
 
-    def run(self) -> str:
+    def run(self) -> Status:
         """Train, score, write the result. Returns `done`, `diverged`, or `stopped` with a checkpoint to go on from."""
         forget_peak_memory()
         start = time.perf_counter()
         self.job.folder.mkdir(parents=True, exist_ok=True)
         job = self.job
         files.write_json(job.folder / "trial.json", job.record())
-        self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names)
+        self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names, job.code)
         restored = self.trainer.restore(self._checkpoint)
         self._orders: dict[str, str] = {}
         if restored is not None:
@@ -95,7 +96,7 @@ class TrialRun:
     def _checkpoint(self) -> Path:
         return self.job.folder / "checkpoint"
 
-    def _train(self) -> str:
+    def _train(self) -> Status:
         trainer, points = self.trainer, self.job.config.evaluation.curve_points
         curve_steps = {max(1, round(trainer.steps * (point + 1) / points)) for point in range(points)}
         ends = {branch.steps for branch in trainer.branches}
@@ -212,17 +213,9 @@ class TrialRun:
         now = time.monotonic()
         if now - self._last_report > REPORT_SECONDS or self.trainer.done:
             self._last_report = now
-            branches = self.trainer.branches
-            self._report(
-                {
-                    "event": "progress",
-                    "id": self.job.id,
-                    "step": step.step + self._branch_steps,
-                    "steps": self.trainer.run_schedule.steps + sum(branch.decay for branch in branches),
-                    "loss": step.loss,
-                    "tokens_per_second": self._tokens_timed / self._steps_timed,
-                }
-            )
+            steps = self.trainer.run_schedule.steps + sum(branch.decay for branch in self.trainer.branches)
+            speed = self._tokens_timed / self._steps_timed
+            self._report(Progress(self.job.id, step.step + self._branch_steps, steps, step.loss, speed))
 
     def _point(self, step: StepRecord) -> None:
         begin = time.perf_counter()
@@ -252,7 +245,7 @@ class TrialRun:
         self.trainer.save(self._checkpoint, {"seconds": self.seconds, **kept})
         self.seconds["checkpoint"] += time.perf_counter() - begin
 
-    def _finish(self, reason: str | None) -> str:
+    def _finish(self, reason: str | None) -> Status:
         trainer, job = self.trainer, self.job
         interface = interface_of(job.config, self.corpus.vocabulary)
         total, without_embeddings = parameter_counts(job.config.model, interface)
@@ -274,7 +267,7 @@ class TrialRun:
         self._metrics.flush()
         self._curve.flush()
         peak = peak_memory(job.runtime.device)
-        status = "done" if reason is None else "diverged"
+        status: Status = "done" if reason is None else "diverged"
         result = {
             "status": status,
             "reason": reason,

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from paribus import spec
 from paribus.errors import StudyError
+from paribus.own_code import beside, pinned
 from paribus.plan.checks import check_study, raise_first
 from paribus.spec.crossed import crossed
 from paribus.spec.data import Data
 from paribus.spec.fields import nearest
-from paribus.spec.own_rules import beside, pinned, with_rules
+from paribus.spec.own_rules import with_rules
 from paribus.spec.problems import Path as KeyPath
 from paribus.spec.problems import dotted, from_pydantic, listed, printable, shown
 from paribus.spec.tables import Tables, read_toml, toml_files
@@ -60,7 +61,7 @@ def _checked(tables: Mapping[str, Any], origin: Callable[[KeyPath], str], folder
             return pinned(rule, folder)
         except StudyError as error:
             if path[:1] == ("arm",) and path[1] in written.cells:
-                path = ("vary", "model.input_attention")
+                path = ("vary", ".".join(map(str, path[2:4])))
             raise StudyError(f"{printable(origin(path))}: {dotted(path)} = {shown(rule)}: {error}") from error
 
     tables = with_rules(written.tables, pin)

@@ -15,6 +15,8 @@ from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
+from paribus.own_code import DENIED, Code
+from paribus.records.code import allowed_in, own_names
 from paribus.spec.problems import printable
 from paribus.spec.study import Config
 from paribus.training.checkpoint import STATE
@@ -30,6 +32,8 @@ class FinishedTrial:
     arm: str
     seed: int
     config: Config
+    allow_code: bool = False
+    """Whether own code that its model names may be executed."""
 
     @cached_property
     def values(self) -> dict[str, Tensor]:
@@ -70,16 +74,25 @@ class FinishedTrial:
         first = self.tokenizer.vocabulary
         return Specials(first, self.vocabulary - first)
 
+    @property
+    def code(self) -> Code:
+        """The permission to execute own code of its study, from the copies there."""
+        return allowed_in(self.folder.parent.parent) if self.allow_code else DENIED
+
     def model(self) -> Transformer:
-        """The trained model, float32 on the CPU."""
+        """The trained model, float32 on the CPU. Raises StudyError where it needs own code that is not allowed."""
+        if not self.code.allowed:
+            for name in own_names(self.config.model):
+                self.code.load(name)  # says in a line that it is denied
         model = Transformer(self.config.model, interface_of(self.config, self.vocabulary))
         model.load_state_dict(self.values)
         return model.eval()
 
 
-def find_trial(target: str) -> FinishedTrial:
+def find_trial(target: str, allow_code: bool = False) -> FinishedTrial:
     """The trial that `target` names: its own directory, or `DIR:ARM`, the first finished seed of an arm of the study in DIR.
 
+    `allow_code`: executing own code that its model names.
     Raises UserError in one line where there is none, or where it is unfinished or diverged.
     """
     folder = Path(target).expanduser()
@@ -87,18 +100,19 @@ def find_trial(target: str) -> FinishedTrial:
         directory, colon, arm = target.rpartition(":")
         study = Path(directory).expanduser() if colon else folder
         if not (study / "plan.json").exists():
-            mend = "give a trial's directory, such as runs/NAME/trials/ID, or DIR:ARM"
-            raise UserError(f"{printable(target)}: no such trial; {mend}")
-        return _of_arm(study, arm if colon else None, target)
+            fix = "give a trial's directory, such as runs/NAME/trials/ID, or DIR:ARM"
+            raise UserError(f"{printable(target)}: no such trial; {fix}")
+        return _of_arm(study, arm if colon else None, target, allow_code)
     record = read_json(folder / "trial.json")
     status = _status(folder)
     if status != "done":
-        mend = "train on with paribus run" if status == "unfinished" else "its weights are of no use"
-        raise UserError(f"{printable(target)}: this trial is {status}; {mend}")
-    return FinishedTrial(folder, record["arm"], record["seed"], Config.model_validate(record["config"]))
+        fix = "train on with paribus run" if status == "unfinished" else "its weights are of no use"
+        raise UserError(f"{printable(target)}: this trial is {status}; {fix}")
+    config = Config.model_validate(record["config"])
+    return FinishedTrial(folder, record["arm"], record["seed"], config, allow_code)
 
 
-def _of_arm(study: Path, arm: str | None, target: str) -> FinishedTrial:
+def _of_arm(study: Path, arm: str | None, target: str, allow_code: bool) -> FinishedTrial:
     plan: dict[str, Any] = read_json(study / "plan.json")
     arms = [entry["name"] for entry in plan["arms"]]
     if arm not in arms:
@@ -109,7 +123,7 @@ def _of_arm(study: Path, arm: str | None, target: str) -> FinishedTrial:
     for trial in plan["trials"]:
         folder = study / "trials" / trial["id"]
         if trial["arm"] == arm and _status(folder) == "done":
-            return find_trial(str(folder))
+            return find_trial(str(folder), allow_code)
     raise UserError(f"{printable(target)}: no seed of this arm is finished yet; train on with paribus run")
 
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from paribus.own_code import DENIED, Code
 from paribus.spec.study import Config
 from paribus.training.runtime import Runtime
 
@@ -22,27 +25,23 @@ class Job:
     """Parameters whose start all arms of the study share."""
     tunes: bool = False
     """Whether it only helps to choose a value: then it never reads the test split."""
+    code: Code = DENIED
+    """Whether own code that its configuration names may be executed."""
 
     def to_dict(self) -> dict[str, Any]:
         """For the pipe."""
-        return {
-            "id": self.id,
-            "arm": self.arm,
-            "seed": self.seed,
-            "config": self.config.model_dump(mode="json"),
-            "runtime": self.runtime.as_dict(),
-            "folder": str(self.folder),
-            "common_names": self.common_names,
-            "tunes": self.tunes,
-        }
+        made: dict[str, Any] = _JOB.dump_python(self, mode="json")
+        return made
 
     def record(self) -> dict[str, Any]:
         """As `trial.json` holds it: nothing of where it lies or of what else the study trains."""
-        left_out = {"folder", "common_names", *(() if self.tunes else ("tunes",))}
+        left_out = {"folder", "common_names", "code", *(() if self.tunes else ("tunes",))}
         return {name: value for name, value in self.to_dict().items() if name not in left_out}
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> "Job":
         """Read what `to_dict` wrote."""
-        config, runtime = Config.model_validate(value["config"]), Runtime(**value["runtime"])
-        return Job(**{**value, "config": config, "runtime": runtime, "folder": Path(value["folder"])})
+        return _JOB.validate_python(value)
+
+
+_JOB = TypeAdapter(Job)

@@ -8,6 +8,7 @@ from typing import Any
 
 from paribus import files
 from paribus.errors import UserError
+from paribus.records.code import copied
 from paribus.records.environment import code_identity
 from paribus.records.plan import Plan
 from paribus.training.checkpoint import STATE
@@ -43,7 +44,7 @@ def hashed_files(out: Path, plan: Plan) -> tuple[list[Path], list[Path]]:
     """The files in `out` that a manifest lists, and the weights."""
     of_trials = list(_of_trials(out, plan))
     weights = [path for path in of_trials if path.name == STATE]
-    return [*_of_study(out), *(path for path in of_trials if path.name != STATE)], weights
+    return [*_of_study(out), *copied(out), *(path for path in of_trials if path.name != STATE)], weights
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
@@ -54,8 +55,8 @@ def read_manifest(out: Path) -> dict[str, Any]:
         content = {name: value for name, value in manifest.items() if name != "hash"}
         whole = manifest["hash"] == _own_hash(content) and set(content) == {"format", "code", "files", "weights"}
     except FileNotFoundError as error:
-        mend = "run the study again, which trains nothing that is finished and writes it"
-        raise UserError(f"{out}: there is no {NAME}; {mend}") from error
+        fix = "run the study again, which trains nothing that is finished and writes it"
+        raise UserError(f"{out}: there is no {NAME}; {fix}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: cannot be read ({type(error).__name__})") from error
     if not whole or not all(_stays_inside(name) for name in (*content["files"], *content["weights"])):

@@ -1,4 +1,4 @@
-"""What a trial's folder holds: nothing, something to go on from, a whole result, or half of one."""
+"""What a trial's folder holds: nothing, something to go on from, a whole result, or what is left of a corrupt trial."""
 
 import json
 import os
@@ -13,22 +13,22 @@ from paribus.records.plan import Plan
 from paribus.records.trials import Trial, TuningTrial
 from paribus.training.checkpoint import STATE
 
-Kind = Literal["planned", "resumable", "done", "diverged", "half"]
+Kind = Literal["planned", "resumable", "done", "diverged", "corrupt"]
 COLUMNS = ("nats", "correct", "exact")
 ASIDE = "set-aside"
-"""Where half a trial is moved when it is trained again."""
+"""Where what is left of a corrupt trial is moved when it is trained again."""
 ASIDE_RECORD = "set_aside.json"
 """What was moved there, and why."""
 
 
 class TrialState(NamedTuple):
-    """`half` comes with `why`: what is missing or cannot be read."""
+    """`corrupt` comes with `why`: what is missing or cannot be read."""
 
     kind: Kind
     why: str = ""
 
 
-HALF = TrialState("half")
+CORRUPT = TrialState("corrupt")
 
 
 def state_of(folder: Path, trial: Trial, windows: int | None = None) -> TrialState:
@@ -39,18 +39,18 @@ def state_of(folder: Path, trial: Trial, windows: int | None = None) -> TrialSta
     if checkpoint.exists():
         progress = _progress(checkpoint)
         if progress is None:
-            return TrialState("half", f"checkpoint/{STATE} cannot be read")
+            return TrialState("corrupt", f"checkpoint/{STATE} cannot be read")
         if "data_order" not in progress:
-            return TrialState("half", "its result.json is missing")
+            return TrialState("corrupt", "its result.json is missing")
         if _lines(folder / "metrics.jsonl") < progress["step"]:
-            return TrialState("half", f"metrics.jsonl has not the {progress['step']} steps of the checkpoint")
+            return TrialState("corrupt", f"metrics.jsonl has not the {progress['step']} steps of the checkpoint")
         # The trunk has left their start behind, so they cannot be trained again alone.
         for tokens in progress.get("branches", []):
             if fault := fault_of(branch_folder(folder, tokens)):
-                return TrialState("half", fault)
+                return TrialState("corrupt", fault)
         return TrialState("resumable")
     if (folder / LOSSES).exists():
-        return TrialState("half", f"{LOSSES} without result.json")
+        return TrialState("corrupt", f"{LOSSES} without result.json")
     return TrialState("resumable" if (folder / "trial.json").exists() else "planned")
 
 
@@ -65,12 +65,12 @@ def windows_of(out: Path) -> int | None:
     return _length(out / "test_windows.safetensors", "document")
 
 
-def set_aside(out: Path, halves: dict[str, str]) -> None:
-    """Move the folders of half-deleted trials out of the way, to `set-aside/`: nothing of them is lost.
+def set_aside(out: Path, corrupt: dict[str, str]) -> None:
+    """Move the folders of corrupt trials out of the way, to `set-aside/`: nothing of them is lost.
 
     `set_aside.json` says which and why; unlike the folders it is part of the manifest, and so of an archive.
     """
-    for name, why in halves.items():
+    for name, why in corrupt.items():
         number = 1
         while (out / ASIDE / f"{name}-{number}").exists():
             number += 1
@@ -84,29 +84,31 @@ def _with_result(folder: Path, trial: Trial, windows: int | None) -> TrialState:
     result, record = _object(folder / "result.json"), _object(folder / "trial.json")
     status = result.get("status")
     if status not in ("done", "diverged") or not isinstance(result.get("steps"), int) or not result.get("hashes"):
-        return TrialState("half", "result.json cannot be read")
+        return TrialState("corrupt", "result.json cannot be read")
     if (record.get("arm"), record.get("seed")) != (trial.arm, trial.seed):
         there = (folder / "trial.json").exists()
-        return TrialState("half", "trial.json is another trial's, or damaged" if there else "trial.json is missing")
+        return TrialState("corrupt", "trial.json is another trial's, or damaged" if there else "trial.json is missing")
     for name in ("metrics.jsonl", "curve.jsonl"):
         if not (folder / name).exists():
-            return TrialState("half", f"{name} is missing")
+            return TrialState("corrupt", f"{name} is missing")
     steps = _lines(folder / "metrics.jsonl")
     if steps != result["steps"]:
-        return TrialState("half", f"metrics.jsonl has {steps:,} of {result['steps']:,} steps")
+        return TrialState("corrupt", f"metrics.jsonl has {steps:,} of {result['steps']:,} steps")
     if isinstance(trial, TuningTrial):
-        return TrialState(status if status == "diverged" or result.get("tune") else "half", "result.json has no tune")
+        return TrialState(
+            status if status == "diverged" or result.get("tune") else "corrupt", "result.json has no tune"
+        )
     if status == "done":
         if not (folder / LOSSES).exists():
-            return TrialState("half", f"result.json without {LOSSES}")
+            return TrialState("corrupt", f"result.json without {LOSSES}")
         lengths = {_length(folder / LOSSES, column) for column in COLUMNS}
         if None in lengths or len(lengths) > 1:
-            return TrialState("half", f"{LOSSES} cannot be read")
+            return TrialState("corrupt", f"{LOSSES} cannot be read")
         if windows is not None and lengths != {windows}:
-            return TrialState("half", f"{LOSSES} has not one row for each of the {windows:,} test windows")
+            return TrialState("corrupt", f"{LOSSES} has not one row for each of the {windows:,} test windows")
     for budget in result.get("budgets", [])[:-1]:
         if budget["steps"] and (fault := fault_of(branch_folder(folder, budget["tokens"]), windows)):
-            return TrialState("half", fault)
+            return TrialState("corrupt", fault)
     return TrialState(status)
 
 

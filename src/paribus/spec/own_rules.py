@@ -12,7 +12,8 @@ from typing import Any
 from paribus.errors import StudyError
 from paribus.spec.model import OWN_RULE
 
-_FIELD = "model.input_attention"
+_FIELDS = ("model.input_attention", "training.optimizer")
+"""Where a part of the user's own may be named."""
 
 
 def content_hash(file: Path) -> str:
@@ -86,7 +87,6 @@ def _copied(value: Any) -> Any:
 
 def _places(tables: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, tuple[str | int, ...]]]:
     """Every table that sets `model.input_attention`, the key under which it does, and its path."""
-    section, _, name = _FIELD.partition(".")
     arms, claims, left_out = tables.get("arm"), tables.get("claim"), tables.get("leave_out")
     holders: list[tuple[Any, tuple[str | int, ...]]] = [(tables, ()), (tables.get("vary"), ("vary",))]
     holders += (
@@ -102,7 +102,9 @@ def _places(tables: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, tuple
     for holder, path in holders:
         if not isinstance(holder, dict):
             continue
-        if _FIELD in holder:
-            yield holder, _FIELD, (*path, _FIELD)
-        if isinstance(holder.get(section), dict) and name in holder[section]:
-            yield holder[section], name, (*path, section, name)
+        for field in _FIELDS:
+            section, _, name = field.partition(".")
+            if field in holder:
+                yield holder, field, (*path, field)
+            if isinstance(holder.get(section), dict) and name in holder[section]:
+                yield holder[section], name, (*path, section, name)

@@ -3,9 +3,19 @@
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    Tag,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-from paribus.spec.section import Count, Section
+from paribus.doors import optimizer as optimizers
+from paribus.spec.section import Count, Section, nearest_of
 
 
 class Training(Section):
@@ -18,8 +28,13 @@ class Training(Section):
     last being `tokens`), or token counts below `tokens`, which is always the last. Six or more tell a trend."""
     batch: Count = 8
     """Windows per step."""
+    optimizer: Annotated[
+        str, Field(json_schema_extra=lambda schema: schema.update(examples=list(optimizers.built_in)))
+    ] = "adamw"
+    """`adamw` (arXiv 1711.05101); `muon` for the matrices of layers, with AdamW for all else (arXiv 2502.16982); or
+    `FILE.py:NAME`, a factory of your own."""
     learning_rate: PositiveFloat = 2e-3
-    """Peak rate of AdamW."""
+    """Peak rate."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of the steps over which the rate rises from 0."""
     decay: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -27,9 +42,9 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay of matrices, tables of embeddings and positions included; gains and biases have none."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """AdamW's first moment."""
+    """Decay of AdamW's first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """AdamW's second moment."""
+    """Decay of AdamW's second moment."""
     clip: PositiveFloat = 1.0
     """Largest gradient norm."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -43,6 +58,15 @@ class Training(Section):
     that nobody sees and trains on CUDA only; `auto` takes it there for windows of 512 tokens or more."""
     threads: Count = 1
     """CPU threads of one trial; part of its record, because bits depend on it."""
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if not optimizers.has(name):
+            near = nearest_of(name, optimizers.names)
+            fix = f"did you mean {near}?" if near else 'or one of your own, such as "my_optimizer.py:my_optimizer"'
+            raise ValueError(f"should be one of {', '.join(optimizers.names)}; {fix}")
+        return name
 
     @model_validator(mode="after")
     def _schedule(self) -> "Training":
@@ -73,6 +97,7 @@ LEAST_VALUES = 3
 """A best value is told from an edge only where there is something on either side of it."""
 
 _NOT_TUNED = {
+    "optimizer": 'to compare several give each an arm of its own, with vary = ["training.optimizer"]',
     "tokens": "more tokens are always better: give one number, or training.budgets for several",
     **dict.fromkeys(
         ("device", "dtype", "compile", "attention", "threads"), "all trials of a study run alike: give one"

@@ -93,8 +93,8 @@ FLEX_FROM = 512
 def resolve(configs: Sequence[Config], flops_per_trial: float, trials: int, workers: int) -> Runtime:
     """Decide what `auto` means here, once for the whole study.
 
-    `configs`: of all arms. `flops_per_trial`: training FLOPs of the dearest arm. Raises StudyError where a device or a back
-    end was asked for that is not there.
+    `configs`: of all arms. `flops_per_trial`: training FLOPs of the most expensive arm. Raises StudyError where a device or a
+    back end was asked for that is not there.
     """
     training = configs[0].training
     if training.device == "cuda" and not torch.cuda.is_available():

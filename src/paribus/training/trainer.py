@@ -1,4 +1,4 @@
-"""The one trainer of every arm: AdamW on the loss of pairs, one step at a time.
+"""The one trainer of every arm: it lowers the loss of pairs, one step at a time.
 
 It knows neither arms nor objectives: a batch of pairs comes in, the model's loss is lowered. Everything it does is a
 function of (configuration, seed, runtime), so a trial that was stopped anywhere goes on with the same bits.
@@ -27,9 +27,11 @@ from paribus.models.interface import interface_of
 from paribus.models.layers import Layer
 from paribus.models.loss import chunk_loss, summed_loss
 from paribus.models.transformer import Transformer
+from paribus.own_code import DENIED, Code
 from paribus.spec.budgets import Branch, branches_of
 from paribus.spec.study import Config
 from paribus.training import checkpoint
+from paribus.training.optimizers import optimizers_of
 from paribus.training.runtime import Runtime
 from paribus.training.schedule import Schedule
 
@@ -60,10 +62,16 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Trainer:
-    """One trial in training: a model, its optimizer, and how far they are."""
+    """One trial in training: a model, its optimizers, and how far they are."""
 
     def __init__(
-        self, config: Config, corpus: Corpus, seed: int, runtime: Runtime, common_names: Collection[str] = ()
+        self,
+        config: Config,
+        corpus: Corpus,
+        seed: int,
+        runtime: Runtime,
+        common_names: Collection[str] = (),
+        code: Code = DENIED,
     ) -> None:
         """`common_names`: parameters whose start is hashed apart, because other arms share it."""
         self.config, self.runtime = config, runtime
@@ -82,14 +90,12 @@ class Trainer:
         self.model.attend_with(runtime.attention)
         self.model.layer_step = compiled(Layer.forward) if runtime.compile else Layer.forward
         self._chunk = compiled(chunk_loss) if runtime.compile else chunk_loss
-        matrices = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
-        gains = [parameter for parameter in self.model.parameters() if parameter.ndim == 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": training.weight_decay}, {"params": gains, "weight_decay": 0.0}],
-            lr=training.learning_rate,
-            betas=(training.beta1, training.beta2),
-            fused=True,
-        )
+        self.optimizers = optimizers_of(list(self.model.named_parameters()), training, code)
+        # Exactly 1 where a group begins with the peak, so that its rates are the schedule's to the bit.
+        self._shares = [
+            [float(group.get("lr", training.learning_rate)) / training.learning_rate for group in each.param_groups]
+            for each in self.optimizers
+        ]
         self.step_index, self.seen_tokens, self.loss_tokens, self.data_order = 0, 0, 0, ""
         self._hopeless = DIVERGED_FACTOR * math.log(corpus.vocabulary)
 
@@ -117,14 +123,15 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip)
         value, size = float(target_loss), float(norm)
         if not (math.isfinite(value) and math.isfinite(size)) or value > self._hopeless:
-            self.optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)
             shown = f"{value:.4g} nats" if math.isfinite(value) and math.isfinite(size) else "not a number"
             raise Diverged(f"diverged at step {index} of {self.steps}: the loss is {shown}")
         rate = self.schedule.rate(index)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer, shares in zip(self.optimizers, self._shares, strict=True):
+            for group, share in zip(optimizer.param_groups, shares, strict=True):
+                group["lr"] = rate * share
+            optimizer.step()
+        self.model.zero_grad(set_to_none=True)
         self.step_index += 1
         self.seen_tokens += batch.seen_tokens
         self.loss_tokens += batch.loss_tokens
@@ -170,18 +177,18 @@ class Trainer:
             "init": self.init_hash,
             **extra,
         }
-        checkpoint.save(folder, self.model, self.optimizer, progress)
+        checkpoint.save(folder, self.model, self.optimizers, progress)
 
     def save_weights(self, folder: Path) -> None:
         """Write the weights alone: nothing is to be resumed any more."""
-        checkpoint.save(folder, self.model, None, {"step": self.step_index})
+        checkpoint.save(folder, self.model, (), {"step": self.step_index})
 
     def restore(self, folder: Path) -> dict[str, Any] | None:
         """Go on from what `save` wrote in `folder`; returns what it held, None where there is nothing.
 
         Raises UserError if the trial began from other weights than it would begin from now.
         """
-        progress = checkpoint.load(folder, self.model, self.optimizer)
+        progress = checkpoint.load(folder, self.model, self.optimizers)
         if progress is not None:
             if progress.get("init", self.init_hash) != self.init_hash:
                 raise UserError(

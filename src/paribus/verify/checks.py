@@ -26,6 +26,11 @@ def check(name: str, says: str, faults: Iterable[str]) -> Check:
     return Check(name, "fails" if found else "holds", says, found)
 
 
+def left_out(arms: Iterable[str]) -> str:
+    """Why something of these arms is not checked: their own code would have to be executed."""
+    return f"{', '.join(sorted(arms))}: own code is executed only with --allow-code"
+
+
 def guarded(name: str, look: Callable[[], Check]) -> Check:
     """The check, or one that fails in a line.
 

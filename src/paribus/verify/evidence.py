@@ -1,7 +1,7 @@
 """A study's directory as it is verified: what it says, and the text it was trained on where that can be had here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,13 @@ from paribus.data.tokenizer import Tokenizer
 from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.models.interface import Interface, interface_of
+from paribus.own_code import DENIED, Code
 from paribus.plan.tuning import arm_of
+from paribus.records.code import own_names
 from paribus.records.plan import Plan
 from paribus.records.sessions import read_sessions
 from paribus.records.trial_state import TrialState, states_of
 from paribus.records.trials import Trial, TuningTrial
-from paribus.spec.model import OWN_RULE
 
 Json = dict[str, Any]
 
@@ -31,6 +32,8 @@ class Evidence:
     directory: Path
     packed: bool
     """Whether it came as an archive: from anyone, and without weights."""
+    code: Code = DENIED
+    """Whether own code that it names may be executed."""
 
     @cached_property
     def study(self) -> spec.Study:
@@ -96,11 +99,19 @@ class Evidence:
         return interface_of(self.config(trial), self.vocabulary)
 
     @cached_property
-    def foreign(self) -> set[str]:
-        """Arms with a visibility rule from a Python file, of an archive: code that an archive names is not run."""
-        if not self.packed:
+    def unread(self) -> set[str]:
+        """Arms whose own code counts and masks would need, and which nobody has allowed: `[training]` decides neither."""
+        return self._naming(lambda config: {**config.model_dump(mode="json"), "training": None})
+
+    @cached_property
+    def untrainable(self) -> set[str]:
+        """Arms that name own code, which nobody has allowed to execute: they are not trained again."""
+        return self._naming(lambda config: config)
+
+    def _naming(self, part: Callable[[spec.Config], Any]) -> set[str]:
+        if self.code.allowed:
             return set()
-        arms = {arm.name for arm in self.plan.arms if _has_own_rule(arm.config.model.model_dump(mode="json"))}
+        arms = {arm.name for arm in self.plan.arms if any(own_names(part(arm.config)))}
         tuned = self.plan.tuning.trials if self.plan.tuning else []
         return arms | {trial.arm for trial in tuned if trial.of in arms}
 
@@ -127,11 +138,3 @@ def stored(summary: Mapping[str, Any]) -> Corpus | None:
         return None
     tokenizer, meta = Tokenizer.load(folder / "tokenizer.json"), read_json(folder / "meta.json")
     return Corpus(summary["name"], folder, tokenizer, meta, summary["special_tokens"])
-
-
-def _has_own_rule(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_own_rule(inner) for inner in value.values())
-    if isinstance(value, list):
-        return any(_has_own_rule(inner) for inner in value)
-    return isinstance(value, str) and OWN_RULE.fullmatch(value) is not None

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from paribus.errors import UserError
 from paribus.plan.building import build_plan, trial_id
 from paribus.plan.tuning import arm_of, tuned_plan
 from paribus.records.branches import LOSSES, branch_folder
+from paribus.records.code import copy_faults
 from paribus.records.manifest import NAME, ManifestError, altered, hashed_files, read_manifest
 from paribus.records.reading import read_study
 from paribus.records.trials import Trial, TuningTrial
@@ -50,6 +51,12 @@ def files(evidence: Evidence) -> Check:
     left = len(manifest["weights"]) - len(weights)
     without = f"; the weights of {left} trials are not here" if left else ""
     return check("files", f"{len(listed)} hashes of files{without}", faults)
+
+
+def own_code(evidence: Evidence, names: Sequence[str]) -> Check:
+    """Each part of the study's own, by name, lies in the directory as its name says; none is executed."""
+    faults = copy_faults(evidence.directory, names)
+    return check("own code", f"{len(names)} parts of the study's own, by their hashes", faults)
 
 
 def damaged(evidence: Evidence, name: str) -> Iterator[str]:
@@ -112,7 +119,9 @@ def _against_study(evidence: Evidence) -> Iterator[str]:
 
 def records(evidence: Evidence) -> Check:
     """Every trial is whole, and its records agree with each other."""
-    faults = [f"trial {name} is half: {state.why}" for name, state in evidence.states.items() if state.kind == "half"]
+    faults = [
+        f"trial {name} is corrupt: {state.why}" for name, state in evidence.states.items() if state.kind == "corrupt"
+    ]
     faults += [
         f"trial {trial.id} has no result"
         for trial in evidence.plan.all_trials

@@ -73,7 +73,9 @@ def retrain(evidence: Evidence, corpus: Corpus, name: str, steps: int, here: Jso
     asked = Runtime(**record["runtime"])
     runtime, changed = possible_here(asked)
     tunes = isinstance(trial, TuningTrial)
-    job = Job(name, trial.arm, trial.seed, evidence.config(trial), runtime, evidence.folder(trial), [], tunes)
+    job = Job(
+        name, trial.arm, trial.seed, evidence.config(trial), runtime, evidence.folder(trial), [], tunes, evidence.code
+    )
     first = (evidence.sessions[name] or [{}])[0].get("environment") or {}
     why = [*changed, *reasons(first, here)]
     weights = (job.folder / "checkpoint" / checkpoint.STATE).exists() and trial in evidence.well_ended
@@ -162,7 +164,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     corpus = Corpus(
         name, folder, Tokenizer.load(folder / "tokenizer.json"), read_json(folder / "meta.json"), special_tokens
     )
-    trainer = Trainer(job.config, corpus, job.seed, job.runtime)
+    trainer = Trainer(job.config, corpus, job.seed, job.runtime, code=job.code)
     rows = []
     try:
         for _ in range(request["steps"]):
@@ -171,7 +173,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         pass
     nats = None
     if request["weights"]:
-        checkpoint.load(job.folder / "checkpoint", trainer.model, None)
+        checkpoint.load(job.folder / "checkpoint", trainer.model, ())
         windows = evaluation_batches(corpus, job.config, "tune" if job.tunes else "test")
         scored = score_windows(trainer.model, windows, job.runtime.torch_dtype)
         nats = np.array([Score.of(scored, windows).nats_per_token]) if job.tunes else scored.nats

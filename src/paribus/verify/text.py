@@ -19,7 +19,7 @@ from paribus.plan.audit import audit, common_by_size, recorded
 from paribus.plan.tuning import arm_of
 from paribus.records.trials import Trial
 from paribus.verify.branches import branch_reads, budgets_of
-from paribus.verify.checks import CLOSE, Check, check, differences
+from paribus.verify.checks import CLOSE, Check, check, differences, left_out
 from paribus.verify.evidence import Evidence, Json
 from paribus.verify.machine import reasons
 from paribus.verify.records import metrics_of
@@ -145,15 +145,9 @@ def test_windows(evidence: Evidence, corpus: Corpus) -> Check:
 
 def counts(evidence: Evidence, corpus: Corpus) -> Check:
     """The audit, counted again from the plan and the text."""
-    if evidence.foreign:
-        return Check(
-            "audit", "not checked", f"{_named(evidence.foreign)} has a rule from a Python file, which is not run"
-        )
+    if evidence.unread:
+        return Check("audit", "not checked", left_out(evidence.unread))
     written = evidence.json("audit.json")
     again: dict[str, Any] = recorded(audit(evidence.plan, corpus), evidence.plan, evidence.results)
     faults = [f"audit.json: {text}" for text in differences(written, json.loads(json.dumps(again)), close=CLOSE)]
     return check("audit", f"{len(evidence.plan.arms)} arms and {len(again['claims'])} contrasts counted again", faults)
-
-
-def _named(arms: set[str]) -> str:
-    return ", ".join(sorted(arms))

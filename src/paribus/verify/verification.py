@@ -11,11 +11,13 @@ import torch
 from paribus.data.sources import Progress
 from paribus.data.store import Corpus
 from paribus.errors import UserError
+from paribus.own_code import DENIED
+from paribus.records.code import allowed_in, planned_names
 from paribus.records.environment import environment_of
 from paribus.records.manifest import ManifestError, read_manifest
 from paribus.verify import records, text, tuning
 from paribus.verify.archive import opened
-from paribus.verify.checks import Check, check, guarded
+from paribus.verify.checks import Check, check, guarded, left_out
 from paribus.verify.evidence import Evidence, Json
 from paribus.verify.machine import described, told
 from paribus.verify.matching import matchings
@@ -64,13 +66,16 @@ class Verification:
         }
 
 
-def verify(path: Path, seed: int, steps: int = 20, progress: Progress | None = None) -> Verification:
+def verify(
+    path: Path, seed: int, steps: int = 20, progress: Progress | None = None, allow_code: bool = False
+) -> Verification:
     """Verify a study's directory, or an archive of it, writing nothing there.
 
-    `seed` draws the trial whose first `steps` are trained again (0: none is). Raises UserError where no finished study is.
+    `seed` draws the trial whose first `steps` are trained again (0: none is). Own code that the study names is only hashed,
+    unless `allow_code` lets it be executed, from the copies in the directory. Raises UserError where no finished study is.
     """
     with opened(path) as directory:
-        evidence = Evidence(directory, packed=path.is_file())
+        evidence = Evidence(directory, path.is_file(), allowed_in(directory) if allow_code else DENIED)
         _see_that_it_is_finished(evidence, path)
         unreadable = _unreadable(evidence)
         if unreadable:
@@ -84,12 +89,12 @@ def verify(path: Path, seed: int, steps: int = 20, progress: Progress | None = N
         if steps == 0:
             why = "no steps were asked for"
         elif corpus is not None:
-            chosen = _chosen(evidence, seed)
+            chosen, why = _chosen(evidence, seed)
             if chosen is not None:
                 retrained = _retrained(evidence, corpus, chosen, steps, here)
                 checks.append(retrained.check)
         if retrained is None:
-            checks.append(Check("first steps", "not checked", why or "no trial can be trained again"))
+            checks.append(Check("first steps", "not checked", why))
         if page := _report(evidence, here):
             checks.append(page)
         level, reasons = (retrained.level, retrained.why) if retrained else (None, ())
@@ -111,8 +116,8 @@ def _see_that_it_is_finished(evidence: Evidence, path: Path) -> None:
     out = evidence.directory
     for name in ("study.json", "plan.json"):
         if not (out / name).is_file():
-            mend = "no archive of paribus pack" if evidence.packed else "give the folder that paribus run --out wrote"
-            raise UserError(f"{path}: no study, {name} is missing; {mend}")
+            fix = "no archive of paribus pack" if evidence.packed else "give the folder that paribus run --out wrote"
+            raise UserError(f"{path}: no study, {name} is missing; {fix}")
     listed: Any = None
     try:
         listed = read_manifest(out)["files"]
@@ -126,7 +131,7 @@ def _see_that_it_is_finished(evidence: Evidence, path: Path) -> None:
             for name, state in evidence.states.items()
             if state.kind in ("planned", "resumable") and f"trials/{name}/result.json" not in (listed or {})
         ]
-        halves = {name: state.why for name, state in evidence.states.items() if state.kind == "half"}
+        corrupt = {name: state.why for name, state in evidence.states.items() if state.kind == "corrupt"}
     except (ValueError, KeyError, TypeError, AttributeError):
         if listed is None:
             raise UserError(f"{path}: plan.json cannot be read, and there is no manifest") from None
@@ -135,8 +140,8 @@ def _see_that_it_is_finished(evidence: Evidence, path: Path) -> None:
         count = f"{len(unfinished)} of {len(evidence.states)} trials have no result yet"
         raise UserError(f"{path}: unfinished, {count}: the same paribus run goes on from there")
     if listed is None:
-        for name, why in halves.items():
-            raise UserError(f"{path}: trial {name} is half ({why}): the same paribus run trains it again")
+        for name, why in corrupt.items():
+            raise UserError(f"{path}: trial {name} is corrupt ({why}): the same paribus run trains it again")
         read_manifest(out)
 
 
@@ -150,6 +155,8 @@ def _of_records(evidence: Evidence, here: Json) -> Iterator[Check]:
         "verdicts": lambda: records.verdicts(evidence),
         "ledger": lambda: tuning.ledger(evidence),
     }
+    if names := planned_names(evidence.plan):
+        looks["own code"] = lambda: records.own_code(evidence, names)
     if evidence.plan.tuning:
         looks["tuning"] = lambda: tuning.choices(evidence)
     for name, look in looks.items():
@@ -177,16 +184,17 @@ def _corpus(evidence: Evidence, progress: Progress | None) -> tuple[Corpus | Non
         return None, f"the text is not here ({type(error).__name__})"
 
 
-def _chosen(evidence: Evidence, seed: int) -> str | None:
+def _chosen(evidence: Evidence, seed: int) -> tuple[str | None, str]:
+    """The trial to train again, or why there is none."""
     try:
-        candidates = sorted(
-            trial.id
-            for trial in evidence.whole
-            if trial.arm not in evidence.foreign and evidence.results[trial.id]["steps"] > 0
-        )
+        trained = [trial for trial in evidence.whole if evidence.results[trial.id]["steps"] > 0]
+        candidates = sorted(trial.id for trial in trained if trial.arm not in evidence.untrainable)
+        denied = evidence.untrainable
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return random.Random(seed).choice(candidates) if candidates else None
+        return None, "no trial can be trained again"
+    if candidates:
+        return random.Random(seed).choice(candidates), ""
+    return None, left_out(denied) if denied else "no trial can be trained again"
 
 
 def _retrained(evidence: Evidence, corpus: Corpus, name: str, steps: int, here: Json) -> Retrained:
@@ -226,6 +234,8 @@ def _notes(evidence: Evidence, here: Json) -> Iterator[str]:
     lying = sorted(path.name for path in (evidence.directory / "trials").glob("*") if path.name not in planned)
     if lying:
         yield f"{len(lying)} trials lie here that the plan does not have, and do not count: {', '.join(lying[:3])}"
+    if evidence.untrainable:
+        yield f"trials of {left_out(evidence.untrainable)}, so none of them is trained again"
     diverged = [trial.id for trial in evidence.whole if trial not in evidence.well_ended]
     if diverged:
         yield f"{len(diverged)} trials diverged, and have no score: {', '.join(diverged[:3])}"
