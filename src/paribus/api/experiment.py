@@ -22,6 +22,7 @@ from paribus.engines.study_run import (
 )
 from paribus.engines.trial import Event
 from paribus.errors import AuditError, UserError
+from paribus.own_code import Code
 from paribus.plan.audit import audit, complaints, recorded
 from paribus.plan.building import build_plan
 from paribus.plan.matching import matched_plan
@@ -75,11 +76,12 @@ def prepare_study(study: spec.Study, progress: Progress | None = None, out: Path
     `out`: a directory in which the study may have begun, with arms that are not measured again.
     """
     plan = build_plan(study)
-    check_rules(plan.configs)
+    code = Code(True)
+    check_rules(plan.configs, code)
     corpus = prepare(plan.data, progress)
     begun = files.read_json(out / "plan.json") if out and (out / "plan.json").exists() else {}
-    plan = matched_plan(study, plan, corpus, measure_latency, begun.get("matchings", ()))
-    return Prepared(study, plan, corpus, audit(plan, corpus))
+    plan = matched_plan(study, plan, corpus, measure_latency, begun.get("matchings", ()), code)
+    return Prepared(study, plan, corpus, audit(plan, corpus, code))
 
 
 def run_study(
@@ -187,13 +189,13 @@ def _run_to(
     plan, audited = ready.plan, ready.audit
     if plan.tuning:
         plan = tune_in(out, plan, run)
-        audited = audit(plan, ready.corpus)
+        audited = audit(plan, ready.corpus, Code(True))
         check_unchanged(out, plan, ready.corpus, audited)
     files.write_json(out / "plan.json", plan.to_dict())
     files.write_json(out / "audit.json", audited)
     if not audited["passed"]:
         raise AuditError("; ".join(complaints(audited)))
-    if own := own_squares({arm.name: (arm.config.model, arm.config.objective.name) for arm in plan.arms}):
+    if own := own_squares({arm.name: (arm.config.model, arm.config.objective.name) for arm in plan.arms}, Code(True)):
         files.write_json(out / "visibility.json", own)
     write_test_windows(out, plan, ready.corpus)
     run(plan)

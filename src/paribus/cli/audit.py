@@ -21,6 +21,7 @@ from paribus.costs.latency import measure_latency
 from paribus.data.sources import Progress as Report
 from paribus.data.store import prepare
 from paribus.errors import AuditError
+from paribus.own_code import Code, short_name
 from paribus.plan.audit import audit, complaints
 from paribus.plan.building import build_plan
 from paribus.plan.designs import designs
@@ -29,7 +30,7 @@ from paribus.plan.factorial import summary
 from paribus.plan.matching import matched_plan
 from paribus.plan.soundness import check_rules
 from paribus.records.plan import Plan
-from paribus.spec.own_rules import readable, rule_name
+from paribus.spec.parts import readable
 from paribus.spec.problems import shown
 from paribus.spec.stopping import at_look, looks
 
@@ -56,11 +57,12 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     """
     first = at_look(study, looks(study)[0])
     plan = build_plan(first)
-    check_rules(plan.configs)
+    code = Code(True)
+    check_rules(plan.configs, code)
     with preparation() as report:
         corpus = prepare(plan.data, report)
-    plan = with_first_stage(matched_plan(first, plan, corpus, measure_latency))
-    result, crossed = audit(plan, corpus), designs(plan, study.vary)
+    plan = with_first_stage(matched_plan(first, plan, corpus, measure_latency, code=code))
+    result, crossed = audit(plan, corpus, code), designs(plan, study.vary)
     if as_json:
         result["crossings"] = [{"under": under, **each.to_dict()} for under, each in crossed]
         result["power"] = foretold(study, plan, spread)
@@ -251,4 +253,4 @@ def _hold(hold: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    return rule_name(value) if isinstance(value, str) else shown(readable(value))
+    return short_name(value) if isinstance(value, str) else shown(readable(value))

@@ -20,6 +20,7 @@ from paribus.costs.latency import measure_latency
 from paribus.costs.measuring import Machine, own_arms, study_costs, study_latencies, workload_latencies
 from paribus.costs.timing import Load
 from paribus.data.store import prepare
+from paribus.own_code import Code
 from paribus.plan.building import build_plan
 from paribus.plan.matching import matched_plan
 from paribus.plan.soundness import check_rules
@@ -69,21 +70,22 @@ class Asked:
 def show_cost(study: spec.Study, asked: Asked, as_json: bool) -> None:
     """Count and measure the arms of a study and print the result; no text is read beyond what the counts need."""
     plan = build_plan(study)
-    check_rules(plan.configs)
+    code = Code(True)
+    check_rules(plan.configs, code)
     with preparation() as report:
         corpus = prepare(plan.data, report)
-    plan = matched_plan(study, plan, corpus, measure_latency)
+    plan = matched_plan(study, plan, corpus, measure_latency, code=code)
     window = plan.data.window
     new = asked.new or min(32, max(1, window // 4))
     prompts = list(dict.fromkeys(asked.prompts or (max(1, window // 4), max(1, window // 2))))
-    costs = study_costs(plan, corpus, prompts, new)
+    costs = study_costs(plan, corpus, prompts, new, code)
     result: dict[str, Any] = {"question": study.question, "vocabulary": corpus.vocabulary, "new_tokens": new}
     if asked.measure:
         loads = [Load(batch, prompt, new) for batch in dict.fromkeys(asked.batches or BATCHES) for prompt in prompts]
         machine = _machine(plan, asked)
         with _measuring((len(loads) + 1) * asked.repeats * len(costs)) as advance:
-            measured = study_latencies(plan, corpus, loads, asked.repeats, machine, advance)
-            served = workload_latencies(plan, corpus, asked.repeats, machine, advance)
+            measured = study_latencies(plan, corpus, loads, asked.repeats, machine, advance, code)
+            served = workload_latencies(plan, corpus, asked.repeats, machine, advance, code)
         result["machine"] = machine.as_dict()
         for name, arm in costs.items():
             arm["measured"] = measured[name]

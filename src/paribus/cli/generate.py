@@ -11,6 +11,7 @@ from paribus.errors import UserError
 from paribus.generation.continuing import generate, room_after
 from paribus.generation.filling import fill
 from paribus.generation.sampling import Sampling
+from paribus.own_code import Code
 from paribus.records.finished import FinishedTrial, find_trial
 
 DEFAULT_TOKENS = 128
@@ -87,7 +88,7 @@ def show_generation(target: str, text: str, wanted: Wanted) -> None:
 
 
 def _continue(trial: FinishedTrial, text: str, prompt: Prompt, wanted: Wanted) -> None:
-    model, tokenizer, specials = trial.model(), trial.tokenizer, trial.specials
+    model, tokenizer, specials = trial.model(Code(True)), trial.tokenizer, trial.specials
     room = room_after(model, prompt)
     new = wanted.max_tokens or min(DEFAULT_TOKENS, DEFAULT_TOKENS if room is None else max(1, room))
     chunks: list[list[str]] = [[] for _ in range(wanted.count)]
@@ -122,7 +123,7 @@ def _continue(trial: FinishedTrial, text: str, prompt: Prompt, wanted: Wanted) -
 def _fill(trial: FinishedTrial, prompt: Prompt, wanted: Wanted) -> None:
     mask, specials = trial.specials.mask, trial.specials
     filled = fill(
-        trial.model(),
+        trial.model(Code(True)),
         [prompt.input] * wanted.count,
         mask,
         text_tokens=specials.first,

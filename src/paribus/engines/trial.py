@@ -21,6 +21,7 @@ from paribus.engines.memory import forget_peak_memory, peak_memory
 from paribus.evaluation.lengths import by_window_factor
 from paribus.evaluation.scoring import Score, Scored, by_split, score_windows
 from paribus.models.interface import interface_of
+from paribus.own_code import DENIED, Code
 from paribus.records.branches import LOSSES, branch_folder, branch_result, budgets_record, finished
 from paribus.records.job import Job
 from paribus.records.sessions import Session
@@ -53,9 +54,11 @@ class TrialRun:
         report: Callable[[Event], None],
         stopping: Callable[[], bool],
         worker: int = 0,
+        code: Code = DENIED,
     ) -> None:
         """`worker`: the number of this process in its pool, for the record."""
         self.job, self.corpus, self._report, self._stopping, self._worker = job, corpus, report, stopping, worker
+        self._code = code
         self.seconds = {"setup": 0.0, "training": 0.0, "evaluation": 0.0, "checkpoint": 0.0}
         self._steps_timed, self._tokens_timed = 0.0, 0
         self._last_report = 0.0
@@ -74,7 +77,7 @@ class TrialRun:
         self.job.folder.mkdir(parents=True, exist_ok=True)
         job = self.job
         files.write_json(job.folder / "trial.json", job.record())
-        self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names)
+        self.trainer = Trainer(job.config, self.corpus, job.seed, job.runtime, job.common_names, self._code)
         restored = self.trainer.restore(self._checkpoint)
         self._orders: dict[str, str] = {}
         if restored is not None:
@@ -254,7 +257,7 @@ class TrialRun:
 
     def _finish(self, reason: str | None) -> str:
         trainer, job = self.trainer, self.job
-        interface = interface_of(job.config, self.corpus.vocabulary)
+        interface = interface_of(job.config, self.corpus.vocabulary, self._code)
         total, without_embeddings = parameter_counts(job.config.model, interface)
         test, windows_hash, tune = None, None, None
         if reason is None and job.tunes:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from paribus.data.store import Corpus, prepare
 from paribus.engines.trial import Event, TrialRun
 from paribus.errors import UserError
+from paribus.own_code import Code
 from paribus.records.environment import code_identity
 from paribus.records.job import Job
 from paribus.spec.data import Data
@@ -58,7 +59,7 @@ def main(worker: int) -> None:
         try:
             prepare_process(job.runtime)
             corpus = _corpus(corpora, job.config.data)
-            trial = TrialRun(job, corpus, report, inbox.stop.is_set, worker)
+            trial = TrialRun(job, corpus, report, inbox.stop.is_set, worker, Code(True))
             status = trial.run()
             report({"event": "ended", "id": job.id, "status": status, "nats_per_token": trial.test_loss})
         except UserError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from paribus import spec
 from paribus.errors import StudyError
+from paribus.own_code import short_name
 from paribus.plan.arms import own_sections, resolve, value_of
 from paribus.plan.checks import check_study
 from paribus.plan.effects import planned_effects
@@ -20,7 +21,7 @@ from paribus.records.trials import Group, Trial, Tuned
 from paribus.spec.fields import flatten, leaf_name
 from paribus.spec.holds import read_hold
 from paribus.spec.match import TOLERANCE
-from paribus.spec.own_rules import readable, rule_name
+from paribus.spec.parts import readable
 from paribus.spec.problems import shown
 from paribus.spec.sizes import circumstance
 
@@ -189,7 +190,7 @@ def _under(matching: Solved, claim: spec.Claim, tables: Mapping[str, Any], pair:
 
 
 def _plain(value: Any) -> str:
-    return rule_name(value) if isinstance(value, str) else shown(readable(value))
+    return short_name(value) if isinstance(value, str) else shown(readable(value))
 
 
 def trial_id(arm: Arm, seed: int) -> str:

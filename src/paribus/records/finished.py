@@ -15,6 +15,7 @@ from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
+from paribus.own_code import DENIED, Code
 from paribus.spec.problems import printable
 from paribus.spec.study import Config
 from paribus.training.checkpoint import STATE
@@ -70,9 +71,9 @@ class FinishedTrial:
         first = self.tokenizer.vocabulary
         return Specials(first, self.vocabulary - first)
 
-    def model(self) -> Transformer:
+    def model(self, code: Code = DENIED) -> Transformer:
         """The trained model, float32 on the CPU."""
-        model = Transformer(self.config.model, interface_of(self.config, self.vocabulary))
+        model = Transformer(self.config.model, interface_of(self.config, self.vocabulary, code))
         model.load_state_dict(self.values)
         return model.eval()
 

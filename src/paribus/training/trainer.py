@@ -27,6 +27,7 @@ from paribus.models.interface import interface_of
 from paribus.models.layers import Layer
 from paribus.models.loss import chunk_loss, summed_loss
 from paribus.models.transformer import Transformer
+from paribus.own_code import DENIED, Code
 from paribus.spec.budgets import Branch, branches_of
 from paribus.spec.study import Config
 from paribus.training import checkpoint
@@ -63,16 +64,22 @@ class Trainer:
     """One trial in training: a model, its optimizer, and how far they are."""
 
     def __init__(
-        self, config: Config, corpus: Corpus, seed: int, runtime: Runtime, common_names: Collection[str] = ()
+        self,
+        config: Config,
+        corpus: Corpus,
+        seed: int,
+        runtime: Runtime,
+        common_names: Collection[str] = (),
+        code: Code = DENIED,
     ) -> None:
-        """`common_names`: parameters whose start is hashed apart, because other arms share it."""
+        """`common_names`: parameters whose start is hashed apart, because other arms share it. `code`: whether own code may run."""
         self.config, self.runtime = config, runtime
         training = config.training
         self.batches = TrainingBatches(corpus, config.data, config.objective, training.batch, seed)
         self.run_schedule = Schedule.of_run(training, self.batches.steps(training.tokens))
         self.schedule = self.run_schedule
         self.branches = branches_of(training, self.batches.steps)
-        interface = interface_of(config, corpus.vocabulary)
+        interface = interface_of(config, corpus.vocabulary, code)
         self.model = Transformer(config.model, interface).to(runtime.device)
         start_of(config.model, interface).set(self.model, seed)
         start = dict(self.model.named_parameters())

@@ -14,12 +14,12 @@ from paribus.data.tokenizer import Tokenizer
 from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.models.interface import Interface, interface_of
+from paribus.own_code import Code, is_own
 from paribus.plan.tuning import arm_of
 from paribus.records.plan import Plan
 from paribus.records.sessions import read_sessions
 from paribus.records.trial_state import TrialState, states_of
 from paribus.records.trials import Trial, TuningTrial
-from paribus.spec.model import OWN_RULE
 
 Json = dict[str, Any]
 
@@ -93,7 +93,7 @@ class Evidence:
 
     def interface(self, trial: Trial) -> Interface:
         """Vocabulary and positions of a trial's model."""
-        return interface_of(self.config(trial), self.vocabulary)
+        return interface_of(self.config(trial), self.vocabulary, Code(not self.packed))
 
     @cached_property
     def foreign(self) -> set[str]:
@@ -134,4 +134,4 @@ def _has_own_rule(value: Any) -> bool:
         return any(_has_own_rule(inner) for inner in value.values())
     if isinstance(value, list):
         return any(_has_own_rule(inner) for inner in value)
-    return isinstance(value, str) and OWN_RULE.fullmatch(value) is not None
+    return isinstance(value, str) and is_own(value)

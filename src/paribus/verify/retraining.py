@@ -24,6 +24,7 @@ from paribus.engines.trial import evaluation_batches
 from paribus.errors import UserError
 from paribus.evaluation.scoring import Score, score_windows
 from paribus.files import read_json
+from paribus.own_code import Code
 from paribus.records.job import Job
 from paribus.records.trials import TuningTrial
 from paribus.training import checkpoint
@@ -162,7 +163,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     corpus = Corpus(
         name, folder, Tokenizer.load(folder / "tokenizer.json"), read_json(folder / "meta.json"), special_tokens
     )
-    trainer = Trainer(job.config, corpus, job.seed, job.runtime)
+    trainer = Trainer(job.config, corpus, job.seed, job.runtime, code=Code(True))
     rows = []
     try:
         for _ in range(request["steps"]):

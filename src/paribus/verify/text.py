@@ -15,6 +15,7 @@ from paribus.engines.trial import evaluation_batches
 from paribus.errors import UserError
 from paribus.models.initialisation import initial_names
 from paribus.models.transformer import parameter_shapes
+from paribus.own_code import Code
 from paribus.plan.audit import audit, common_by_size, recorded
 from paribus.plan.tuning import arm_of
 from paribus.records.trials import Trial
@@ -29,7 +30,7 @@ COLUMNS = ("document", "tokens", "bytes", "split")
 
 def starts(evidence: Evidence, here: Json) -> Check:
     """Every trial's start follows from its seed and its parameters' names. `here`: this machine's environment."""
-    common = common_by_size(evidence.plan, evidence.vocabulary)
+    common = common_by_size(evidence.plan, evidence.vocabulary, Code(not evidence.packed))
     faults, excused, lacking = [], set(), {}
     known: dict[str, Start] = {}
     for trial in evidence.whole:
@@ -150,7 +151,7 @@ def counts(evidence: Evidence, corpus: Corpus) -> Check:
             "audit", "not checked", f"{_named(evidence.foreign)} has a rule from a Python file, which is not run"
         )
     written = evidence.json("audit.json")
-    again: dict[str, Any] = recorded(audit(evidence.plan, corpus), evidence.plan, evidence.results)
+    again: dict[str, Any] = recorded(audit(evidence.plan, corpus, Code(True)), evidence.plan, evidence.results)
     faults = [f"audit.json: {text}" for text in differences(written, json.loads(json.dumps(again)), close=CLOSE)]
     return check("audit", f"{len(evidence.plan.arms)} arms and {len(again['claims'])} contrasts counted again", faults)
 
