@@ -18,13 +18,19 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from paribus.doors import rule
 from paribus.models import attention, linear_attention
 from paribus.models.initialisation import initial_name, initialise
 from paribus.models.interface import Interface
 from paribus.models.transformer import Transformer
-from paribus.spec.model import LOOK_BACK, RULES, Model
+from paribus.own_code import Code
+from paribus.spec.model import Model
 
 VOCABULARY = 61
+ALLOWED = Code(True)
+RULES = tuple(rule.built_in)
+LOOK_BACK = tuple(name for name, entry in rule.built_in.items() if entry.facts.looks_back)
+DRAWN = tuple(name for name, entry in rule.built_in.items() if entry.facts.random)
 POSITIONS = 32
 SWITCH_RULES = ("causal", "bidirectional", "anticausal", "forward_backward_heads", "forward_backward_layers")
 GRID = [
@@ -57,7 +63,7 @@ def small_model(**fields: object) -> Model:
 
 
 def interface(input_loss: bool = False, target: bool = True) -> Interface:
-    return Interface(VOCABULARY, positions=POSITIONS, input_loss=input_loss, target=target)
+    return Interface(VOCABULARY, positions=POSITIONS, input_loss=input_loss, target=target, code=ALLOWED)
 
 
 def start(model: Model, input_loss: bool = False, seed: int = 0, outside: Interface | None = None) -> Transformer:
@@ -151,8 +157,8 @@ def options(field: str) -> tuple[str, ...]:
 
 def rules(layers: int, heads: int) -> st.SearchStrategy[str | list[str]]:
     """One rule, or one for each layer."""
-    of_layer = [rule for rule in RULES if heads % 2 == 0 or not rule.endswith("_heads")]
-    one = [rule for rule in of_layer if layers > 1 or rule != "forward_backward_layers"]
+    of_layer = [name for name in RULES if heads % 2 == 0 or not rule.built_in[name].facts.halves]
+    one = [name for name in of_layer if layers > 1 or not rule.built_in[name].facts.alternates]
     return st.sampled_from(one) | st.lists(st.sampled_from(of_layer), min_size=layers, max_size=layers)
 
 
@@ -214,7 +220,7 @@ def cases(
     source = inputs if isinstance(inputs, int) else draw(st.integers(0, 6) if inputs is None else inputs)
     if not target:
         source = max(source, 1)
-    looks_back = all(rule in LOOK_BACK for rule in model.rules)
+    looks_back = all(name in LOOK_BACK for name in model.rules)
     outside = interface(input_loss=not target or (looks_back and draw(st.booleans())), target=target)
     padding = None
     if padded or (padded is None and draw(st.booleans())):

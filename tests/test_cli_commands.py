@@ -12,8 +12,8 @@ from corpora import documents, write_folder
 from paribus.cli.main import run_command
 from paribus.data.tasks import TASKS
 from paribus.plan.reading import builtin_names, load_study
-from paribus.spec.model import RULES
 from paribus.spec.objective import OBJECTIVES
+from settings import RULES
 from study_examples import GOOD, MISTAKES, spoiled
 
 

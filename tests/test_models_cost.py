@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paribus.costs import attention as attention_cost
-from paribus.costs.attention import CLOSED_FORMS, Flops, counted_pairs, input_pairs
+from paribus.costs.attention import Flops, closed_form, counted_pairs, input_pairs
 from paribus.costs.counting import (
     decode_cost,
     fill_cost,
@@ -28,10 +28,22 @@ from paribus.models import linear_attention
 from paribus.models.layers import Growing
 from paribus.models.loss import summed_loss
 from paribus.models.transformer import Cache, Transformer
-from paribus.models.visibility import DRAWN, RULES, dense_mask
+from paribus.models.visibility import dense_mask
 from paribus.spec.model import Model
 from products import CountProducts
-from settings import VOCABULARY, Case, cases, interface, over_the_grid, scrambled, small_model, tokens
+from settings import (
+    ALLOWED,
+    DRAWN,
+    RULES,
+    VOCABULARY,
+    Case,
+    cases,
+    interface,
+    over_the_grid,
+    scrambled,
+    small_model,
+    tokens,
+)
 
 CHUNK = 3
 
@@ -202,7 +214,7 @@ def test_prefill_is_exact_where_given_tokens_are_many() -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 12])
 def test_a_rules_closed_form_is_what_its_predicate_allows(rule: str, length: int) -> None:
-    assert set(CLOSED_FORMS) == set(RULES)
+    assert closed_form(rule)
     for window in (1, 3, 20):
         model = small_model(input_attention=rule, attention_window=window)
         seeds = torch.arange(400) if rule in DRAWN else torch.zeros(1, dtype=torch.long)
@@ -241,8 +253,8 @@ def test_a_rule_of_ones_own_is_counted_block_by_block(
     monkeypatch.setattr(attention_cost, "_PLACES_AT_ONCE", 100)
     counted_pairs.cache_clear()
     whole = range(11)
-    counts = [int(dense_mask(model, layer, 11, whole, whole).sum()) for layer in range(model.layers)]
-    assert input_pairs(model, 11) == counts
+    counts = [int(dense_mask(model, layer, 11, whole, whole, code=ALLOWED).sum()) for layer in range(model.layers)]
+    assert input_pairs(model, 11, ALLOWED) == counts
     assert (len(set(counts)) > 1) == (name == "by_layer")
     # Only a rule that asks for the layer is asked again.
     assert counted_pairs.cache_info().misses == (model.layers if name == "by_layer" else 1)
@@ -250,7 +262,7 @@ def test_a_rule_of_ones_own_is_counted_block_by_block(
     with CountProducts() as counted, torch.no_grad():
         arm(tokens(1, 5), tokens(1, 4))
     allowed = sum(
-        int(dense_mask(model, layer, 5, queries, range(end)).sum())
+        int(dense_mask(model, layer, 5, queries, range(end), code=ALLOWED).sum())
         for layer in range(model.layers)
         for queries, end in ((range(5), 5), (range(5, 9), 9))
         if end == 9 or layer < model.layers - 1

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from paribus.checkpoints import layouts
-from paribus.models import sight, visibility
+from paribus.models import sight
 from paribus.models.attention import mask_of
 from paribus.models.positions import alibi_slopes
 from paribus.models.transformer import Transformer
 from paribus.models.visibility import dense_mask
-from paribus.spec.model import RULES, Model
-from settings import VOCABULARY, interface, models, over_the_grid, scrambled, tokens
+from paribus.spec.model import Model
+from settings import RULES, VOCABULARY, interface, models, over_the_grid, scrambled, tokens
 
 transformers = pytest.importorskip("transformers")
 
@@ -444,4 +444,3 @@ def test_the_comparison_fails_where_the_arms_mask_is_shifted_by_one(name: str, m
 def test_rules_that_no_reference_here_covers_are_covered_by_the_definition() -> None:
     """What Llama cannot say is proved against numpy in test_models_visibility, and reading zero beside it."""
     assert set(RULES) - set(WITH_DIAGONAL) == {"strict_triangle", "strict_triangle_heads"}
-    assert set(visibility.RULES) == set(RULES)

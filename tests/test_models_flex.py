@@ -13,12 +13,13 @@ from paribus.models import flex, sight
 from paribus.models.attention import attend
 from paribus.models.flex import BLOCK, Flex, Run, all_partial, distances, flex_attend, score_mod, structure
 from paribus.models.positions import RelativeBias, alibi
+from paribus.models.rules import Place
 from paribus.models.sight import Layout, Sight
 from paribus.models.transformer import Cache, Transformer
-from paribus.models.visibility import DRAWN, RULES, Place, dense_mask
+from paribus.models.visibility import dense_mask, rule_of
 from paribus.spec.model import Model
 from paribus.training.runtime import can_compile
-from settings import Case, cases, over_the_grid, scrambled, small_model, tokens
+from settings import DRAWN, RULES, Case, cases, over_the_grid, scrambled, small_model, tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without")
 CPU = torch.device("cpu")
@@ -77,7 +78,7 @@ def test_the_blocks_are_those_that_the_dense_mask_touches(
     rule: str, queries: tuple[int, int], keys: tuple[int, int]
 ) -> None:
     model = small_model(input_attention=rule, attention_window=70)
-    blocks, alive = structure(model, 0, 300, range(*queries), range(*keys), False, CPU)
+    blocks, alive = structure(rule_of(model, 0), model, 0, 300, range(*queries), range(*keys), CPU)
     mask = dense_mask(model, 0, 300, range(*queries), range(*keys))
     rows, columns = -(-mask.shape[1] // BLOCK), -(-mask.shape[2] // BLOCK)
     padded = torch.zeros(mask.shape[0], rows * BLOCK, columns * BLOCK, dtype=torch.bool)
@@ -93,7 +94,7 @@ def test_the_blocks_are_those_that_the_dense_mask_touches(
 @pytest.mark.parametrize("rule", sorted(DRAWN))
 def test_the_blocks_of_drawn_rules_hold_every_draw(rule: str) -> None:
     model = small_model(input_attention=rule)
-    blocks, _ = structure(model, 0, 300, range(300), range(300), True, CPU)
+    blocks, _ = structure(None, model, 0, 300, range(300), range(300), CPU)
     assert torch.equal(blocks.to_dense().bool(), torch.ones(1, 1, 3, 3, dtype=torch.bool))
     assert not blocks.full_kv_num_blocks.any()
 
@@ -112,7 +113,7 @@ def test_long_masks_cost_what_they_show(rule: str, split: int, computed: int) ->
     """Of 4096 x 4096 pairs, 1024 blocks: those that are computed, per head."""
     model = small_model(input_attention=rule, attention_window=128)
     whole = range(4096)
-    blocks, _ = structure(model, 0, split, whole, whole, False, CPU)
+    blocks, _ = structure(rule_of(model, 0), model, 0, split, whole, whole, CPU)
     assert 1 - blocks.sparsity() / 100 == pytest.approx(computed / 1024)
 
 

@@ -16,12 +16,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import reference_rules
+from paribus import doors
 from paribus.models import initialisation, sight, transformer, visibility
 from paribus.models.initialisation import common_init_hash, initial_names, initial_value, initialise
 from paribus.models.layers import Growing, Layer
+from paribus.models.rules import Rule
 from paribus.models.transformer import Cache, Transformer
-from paribus.spec.model import LOOK_BACK, RULES, Model
+from paribus.own_code import DENIED, Code
+from paribus.spec.model import Model
 from settings import (
+    LOOK_BACK,
+    RULES,
     VOCABULARY,
     Case,
     cases,
@@ -360,13 +365,14 @@ def example(**fields: Any) -> Case:
 def rules_shifted(by: int, only: str | None = None) -> Iterator[None]:
     """Every rule, or one, lets a query see what the position `by` after it should see."""
 
-    def shifted(rule: visibility.Rule) -> visibility.Rule:
-        return lambda at: rule(replace(at, query=at.query + by))
+    true = doors.rule.load
+
+    def shifted(name: str, code: Code = DENIED) -> Rule:
+        rule = true(name, code)
+        return (lambda at: rule(replace(at, query=at.query + by))) if only in (None, name) else rule
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, rule in list(visibility.RULES.items()):
-            if only in (None, name):
-                patch.setitem(visibility.RULES, name, shifted(rule))
+        patch.setattr(doors.rule, "load", shifted)
         yield
 
 
@@ -624,7 +630,7 @@ def test_which_rules_see_ahead() -> None:
     def sees_ahead(model: Model) -> bool:
         return any(bool(visibility.square_mask(model, layer, 8, 1).triu(1).any()) for layer in range(model.layers))
 
-    assert {rule for rule in visibility.RULES if not sees_ahead(small_model(input_attention=rule))} == set(LOOK_BACK)
+    assert {rule for rule in RULES if not sees_ahead(small_model(input_attention=rule))} == set(LOOK_BACK)
 
 
 def test_the_model_is_initialised_in_place_on_any_dtype_of_compute() -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from paribus.models import linear_attention
 from paribus.models.attention import mask_of
-from paribus.models.linear_attention import CHUNK, Form, form_of, linear_features, linear_read, linear_state
+from paribus.models.linear_attention import CHUNK, Form, form_for, linear_features, linear_read, linear_state
 from paribus.models.positions import rotary_table
 from paribus.models.transformer import Cache
-from paribus.models.visibility import RULES, square_mask
-from settings import over_the_grid, scrambled, small_model, tokens
+from paribus.models.visibility import form_of, square_mask
+from settings import RULES, over_the_grid, scrambled, small_model, tokens
 
 MAPS = ("elu", "relu", "exp")
 FORMS: tuple[Form, ...] = ("causal", "anticausal", "bidirectional", "forward_backward")
@@ -147,8 +147,10 @@ def test_long_pairs_are_the_same_by_chunks_by_square_and_token_by_token(rule: st
 
 
 def test_only_long_runs_of_rules_with_a_form_are_read_by_chunks() -> None:
-    assert {rule for rule in RULES if form_of(rule, CHUNK + 1)} == set(FORM_OF.values())
-    assert not any(form_of(rule, CHUNK) for rule in RULES)
+    assert {form_of(rule, 0) for rule in RULES} - {None} == set(FORM_OF)
+    assert all(form_of(rule, 0) == form for form, rule in FORM_OF.items())
+    assert form_for("causal", CHUNK + 1) == "causal"
+    assert form_for("causal", CHUNK) is None
 
 
 def test_the_definition_is_not_met_by_a_shifted_mask() -> None:

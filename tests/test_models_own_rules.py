@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from paribus import doors
 from paribus.cli.main import run_command
 from paribus.costs.counting import training_flops
 from paribus.errors import StudyError
-from paribus.models import visibility
 from paribus.models.interface import Interface
-from paribus.models.own_rules import own_rule
-from paribus.models.visibility import RULES, square_mask
+from paribus.models.rules import Place
+from paribus.models.visibility import square_mask
+from paribus.own_code import OWN
 from paribus.plan.building import build_plan
 from paribus.plan.reading import load_study, study_from
 from paribus.plan.soundness import check_rules, rule_fault
-from paribus.spec.model import LOOK_BACK, OWN_RULE
-from settings import scrambled, small_model, tokens
+from settings import ALLOWED, LOOK_BACK, RULES, scrambled, small_model, tokens
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "rules.md"
 OVER_INPUT = "    return torch.where(at.query < at.input_length, seen & at.in_input, at.key <= at.query)\n"
@@ -35,8 +35,7 @@ def fault(
     folder: Path, body: str, predicts_input: bool = False, lengths: tuple[int, int] = (6, 4), **fields: object
 ) -> str:
     model = small_model(input_attention=written(folder, body), **fields)
-    own_rule.cache_clear()
-    return rule_fault(model, 0, [lengths], predicts_input) or "sound"
+    return rule_fault(model, 0, [lengths], predicts_input, ALLOWED) or "sound"
 
 
 STUDY = """
@@ -87,15 +86,15 @@ def rules_of(study: Path, *overrides: str) -> dict[str, tuple[str, ...]]:
 
 def test_the_documents_example_sees_every_other_position(study: Path) -> None:
     arm = build_plan(load_study(study)).arm("own")
-    check_rules(build_plan(load_study(study)).configs)
+    check_rules(build_plan(load_study(study)).configs, ALLOWED)
     expected = torch.tensor([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
-    assert torch.equal(square_mask(arm.config.model, 0, 3, 2), expected.bool().expand(2, 5, 5))
+    assert torch.equal(square_mask(arm.config.model, 0, 3, 2, ALLOWED), expected.bool().expand(2, 5, 5))
 
 
 def test_a_rules_file_is_found_beside_the_study_and_pinned_to_its_content(study: Path) -> None:
     rules = rules_of(study)
     own = rules["own"][0]
-    match = OWN_RULE.fullmatch(own)
+    match = OWN.fullmatch(own)
     assert match
     assert Path(match["file"]) == study.parent / "my_rules.py"
     assert match["hash"]
@@ -112,16 +111,15 @@ def test_a_rules_file_is_found_beside_the_study_and_pinned_to_its_content(study:
 def test_a_process_that_finds_the_file_changed_refuses_it(study: Path) -> None:
     own = rules_of(study)["own"][0]
     (study.parent / "my_rules.py").write_text("def dilated(at):\n    return at.key < at.query\n")
-    own_rule.cache_clear()
     with pytest.raises(StudyError, match="has changed since the study was planned"):
-        own_rule(own)
+        ALLOWED.load(own)
 
 
 def test_a_file_that_ends_the_process_ends_no_study_in_silence(study: Path) -> None:
     file = study.parent / "my_rules.py"
     file.write_text("raise SystemExit(0)\n")
     with pytest.raises(StudyError, match=r"fails when it is loaded \(SystemExit: 0\)"):
-        own_rule(f"{file}:dilated")
+        ALLOWED.load(f"{file}:dilated")
 
 
 def test_a_file_that_is_not_there_is_named_with_its_key(study: Path) -> None:
@@ -158,7 +156,7 @@ def test_an_own_rule_is_costed_to_the_pair(tmp_path: Path) -> None:
     same = written(tmp_path, "    seen = at.key <= at.query\n" + OVER_INPUT)
     less = f"{tmp_path / 'less.py'}:mine"
     (tmp_path / "less.py").write_text("def mine(at):\n    return at.key == at.query\n")
-    outside = Interface(61, target=True)
+    outside = Interface(61, target=True, code=ALLOWED)
     causal = training_flops(small_model(input_attention="causal"), outside, 5, 4)
     assert training_flops(small_model(input_attention=same), outside, 5, 4) == causal
     assert training_flops(small_model(input_attention=less), outside, 5, 4) < causal
@@ -196,16 +194,9 @@ def test_the_built_in_rules_are_sound(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_built_in_rule_shifted_by_one_is_not(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = RULES_OF[rule]
-    monkeypatch.setitem(
-        visibility.RULES,
-        rule,
-        lambda at: right(visibility.Place(**{**vars(at), "key": at.key - 1})),
-    )
+    right = doors.rule.load(rule)
+    monkeypatch.setattr(doors.rule, "load", lambda *_: lambda at: right(Place(**{**vars(at), "key": at.key - 1})))
     assert "leaks: " in str(rule_fault(small_model(input_attention=rule), 0, [(5, 4)], False))
-
-
-RULES_OF = dict(visibility.RULES)
 
 
 def test_a_leak_names_the_pair_the_head_and_the_layer(tmp_path: Path) -> None:
@@ -261,10 +252,10 @@ def test_loss_on_all_asks_the_rule_itself(study: Path) -> None:
     ahead = "import torch\n\n\ndef ahead(at):\n    seen = at.key >= at.query\n" + OVER_INPUT
     file = study.parent / "my_rules.py"
     file.write_text(file.read_text() + ahead)
-    check_rules(build_plan(load_study(study, ["objective.loss_on=all"])).configs)
+    check_rules(build_plan(load_study(study, ["objective.loss_on=all"])).configs, ALLOWED)
     plan = build_plan(load_study(study, ["objective.loss_on=all", "arm.own.model.input_attention=my_rules.py:ahead"]))
     with pytest.raises(StudyError, match=r'arm "own": model\.input_attention = "my_rules\.py:ahead": looks ahead'):
-        check_rules(plan.configs)
+        check_rules(plan.configs, ALLOWED)
 
 
 @pytest.mark.parametrize("command", ["audit", "run"])
@@ -291,9 +282,9 @@ def test_an_encoder_alone_may_see_everything(tmp_path: Path) -> None:
         "model": {"input_attention": whole},
         "arm": {"bert": {}},
     }
-    check_rules(build_plan(study_from(tables)).configs)
+    check_rules(build_plan(study_from(tables)).configs, ALLOWED)
     with pytest.raises(StudyError, match="leaks: "):
-        check_rules(build_plan(study_from({**tables, "objective": {"name": "prefix_lm"}})).configs)
+        check_rules(build_plan(study_from({**tables, "objective": {"name": "prefix_lm"}})).configs, ALLOWED)
 
 
 def test_a_rule_is_shown_with_its_picture(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

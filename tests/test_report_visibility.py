@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from paribus.models.visibility import square_mask
+from paribus.own_code import Code
 from paribus.records.reading import Arm
 from paribus.report.visibility import VisibilityPicture, draw_visibility, own_squares, sides_of
 from paribus.spec.model import Model
@@ -74,7 +75,7 @@ def test_own_rules_are_drawn_from_the_record_and_their_code_is_never_run(tmp_pat
     file.write_text("def own(at):\n    return (at.key <= at.query) & ((at.query - at.key) % 2 == 0) | (at.query > 5)\n")
     rule = f"{file}:own"
     model = Model(layers=2, width=64, input_attention=[rule, "causal"])
-    squares = own_squares({"arm": (model, "prefix_lm"), "gpt": (Model(), "prefix_lm")})
+    squares = own_squares({"arm": (model, "prefix_lm"), "gpt": (Model(), "prefix_lm")}, Code(True))
     assert list(squares) == ["arm"]
     marker = tmp_path / "ran"
     file.write_text(f"open({str(marker)!r}, 'w').close()\n")  # what a report must not load

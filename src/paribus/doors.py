@@ -23,6 +23,11 @@ class RuleFacts(Facts):
     """Whether it treats layers apart, so that there must be two or more."""
     window: bool = False
     """Whether it reads `model.attention_window`, which then must be set."""
+    pairs: str = ""
+    """Of a built-in rule: how many pairs input positions make, as `costs.attention` counts them; asked of it if empty."""
+    forms: tuple[str, ...] = ()
+    """Of a built-in rule, for layers in turn: `causal`, `anticausal`, `bidirectional`, or `forward_backward` (two halves of the
+    heads): masks that linear attention reads without the square of pairs."""
 
 
 rule = Door("rule", RuleFacts, "models.rules", what="a visibility rule: which keys a query sees")

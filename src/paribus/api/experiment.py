@@ -75,8 +75,9 @@ def prepare_study(study: spec.Study, progress: Progress | None = None, out: Path
     """
     begun = out / "plan.json" if out else None
     before = Plan.from_dict(files.read_json(begun)).matchings if begun and begun.exists() else ()
-    plan, corpus = prepare_plan(study, allowed_in(out), progress, before)
-    return Prepared(study, plan, corpus, audit(plan, corpus))
+    code = allowed_in(out)
+    plan, corpus = prepare_plan(study, code, progress, before)
+    return Prepared(study, plan, corpus, audit(plan, corpus, code))
 
 
 def run_study(
@@ -187,13 +188,15 @@ def _run_to(
     plan, audited = ready.plan, ready.audit
     if plan.tuning:
         plan = tune_in(out, plan, run)
-        audited = audit(plan, ready.corpus)
+        audited = audit(plan, ready.corpus, allowed_in(out))
         check_unchanged(out, plan, ready.corpus, audited)
     files.write_json(out / "plan.json", plan.to_dict())
     files.write_json(out / "audit.json", audited)
     if not audited["passed"]:
         raise AuditError("; ".join(complaints(audited)))
-    if own := own_squares({arm.name: (arm.config.model, arm.config.objective.name) for arm in plan.arms}):
+    if own := own_squares(
+        {arm.name: (arm.config.model, arm.config.objective.name) for arm in plan.arms}, allowed_in(out)
+    ):
         files.write_json(out / "visibility.json", own)
     write_test_windows(out, plan, ready.corpus)
     run(plan)

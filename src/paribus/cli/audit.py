@@ -19,7 +19,7 @@ from paribus.cli.tables import printing, short, table
 from paribus.cli.tuning import foretold_tuning, with_first_stage
 from paribus.data.sources import Progress as Report
 from paribus.errors import AuditError
-from paribus.own_code import Code
+from paribus.own_code import Code, short_name
 from paribus.plan.audit import audit, complaints
 from paribus.plan.designs import designs
 from paribus.plan.effects import told
@@ -27,7 +27,7 @@ from paribus.plan.factorial import summary
 from paribus.plan.preparing import prepare_plan
 from paribus.records.condition import Condition
 from paribus.records.plan import Plan
-from paribus.spec.own_rules import readable, rule_name
+from paribus.spec.parts import readable
 from paribus.spec.problems import shown
 from paribus.spec.stopping import at_look, looks
 
@@ -53,10 +53,11 @@ def show_audit(study: spec.Study, as_json: bool, spread: Spread) -> None:
     `spread` is of each claim's improvement over seeds, where that is known.
     """
     first = at_look(study, looks(study)[0])
+    code = Code(allowed=True)
     with preparation() as report:
-        plan, corpus = prepare_plan(first, Code(allowed=True), report)
+        plan, corpus = prepare_plan(first, code, report)
     plan = with_first_stage(plan)
-    result, crossed = audit(plan, corpus), designs(plan, study.vary)
+    result, crossed = audit(plan, corpus, code), designs(plan, study.vary)
     if as_json:
         result["crossings"] = [
             {"condition": condition.model_dump(mode="json"), **each.to_dict()} for condition, each in crossed
@@ -250,4 +251,4 @@ def _hold(hold: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    return rule_name(value) if isinstance(value, str) else shown(readable(value))
+    return short_name(value) if isinstance(value, str) else shown(readable(value))

@@ -65,19 +65,20 @@ class Asked:
 
 def show_cost(study: spec.Study, asked: Asked, as_json: bool) -> None:
     """Count and measure the arms of a study and print the result; no text is read beyond what the counts need."""
+    code = Code(allowed=True)
     with preparation() as report:
-        plan, corpus = prepare_plan(study, Code(allowed=True), report)
+        plan, corpus = prepare_plan(study, code, report)
     window = plan.data.window
     new = asked.new or min(32, max(1, window // 4))
     prompts = list(dict.fromkeys(asked.prompts or (max(1, window // 4), max(1, window // 2))))
-    costs = study_costs(plan, corpus, prompts, new)
+    costs = study_costs(plan, corpus, prompts, new, code)
     result: dict[str, Any] = {"question": study.question, "vocabulary": corpus.vocabulary, "new_tokens": new}
     if asked.measure:
         loads = [Load(batch, prompt, new) for batch in dict.fromkeys(asked.batches or BATCHES) for prompt in prompts]
         machine = _machine(plan, asked)
         with _measuring((len(loads) + 1) * asked.repeats * len(costs)) as advance:
-            measured = study_latencies(plan, corpus, loads, asked.repeats, machine, advance)
-            served = workload_latencies(plan, corpus, asked.repeats, machine, advance)
+            measured = study_latencies(plan, corpus, loads, asked.repeats, machine, advance, code)
+            served = workload_latencies(plan, corpus, asked.repeats, machine, advance, code)
         result["machine"] = machine.as_dict()
         for name, arm in costs.items():
             arm["measured"] = measured[name]

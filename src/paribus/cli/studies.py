@@ -2,22 +2,24 @@
 
 import shutil
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 from pydantic import ValidationError
 
+from paribus import doors
 from paribus.errors import UserError
+from paribus.own_code import Code, pinned, short_name
 from paribus.plan.reading import TEMPLATE, builtin_names, load_study
 from paribus.spec.data import Data
-from paribus.spec.model import RULES, Model
+from paribus.spec.model import Model
 from paribus.spec.objective import OBJECTIVES
-from paribus.spec.own_rules import pinned, rule_name
 from paribus.spec.problems import did_you_mean, listed, printable
 
 _SWITCHES = ("parameters", "memory", "position", "mixer", "activation", "norm", "init")
-_VALUES = {"input_attention": RULES} | {field: get_args(Model.model_fields[field].annotation) for field in _SWITCHES}
+_VALUES = {"input_attention": doors.rule.names} | {
+    field: get_args(Model.model_fields[field].annotation) for field in _SWITCHES
+}
 
 
 def write_template(file: Path) -> None:
@@ -67,11 +69,9 @@ def show_objectives() -> None:
 
 def show_rules() -> None:
     """Print every visibility rule in a line."""
-    from paribus.models.visibility import RULES as PREDICATES
-
     print("Visibility rules, as model.input_attention (a picture: paribus list rules --show NAME)")
-    for name in RULES:
-        wrapped(f"{name}: {_says(PREDICATES[name])}", 2)
+    for name in doors.rule.names:
+        wrapped(f"{name}: {doors.rule.entry(name).line}", 2)
 
 
 def show_rule(name: str) -> None:
@@ -79,23 +79,21 @@ def show_rule(name: str) -> None:
 
     Raises UserError if there is no such rule, or it is not sound.
     """
-    from paribus.models.visibility import picture, rule_of
+    from paribus.models.visibility import picture
     from paribus.plan.soundness import rule_fault
 
+    code = Code(True)
     try:
         model = Model(input_attention=pinned(name, Path()), layers=2, heads=2, attention_window=3)
     except ValidationError as error:
-        near = did_you_mean(name, RULES)
-        raise UserError(f"--show {printable(name)}: no such rule{near or f'; there are {listed(RULES)}'}") from error
-    if fault := rule_fault(model, 0, [(6, 3)], predicts_input=False):
+        near = did_you_mean(name, doors.rule.names)
+        known = f"; there are {listed(doors.rule.names)}"
+        raise UserError(f"--show {printable(name)}: no such rule{near or known}") from error
+    if fault := rule_fault(model, 0, [(6, 3)], predicts_input=False, code=code):
         raise UserError(f"--show {printable(name)}: {fault}")
-    wrapped(f"{printable(rule_name(name))}: {_says(rule_of(model, 0))}", 0)
-    print("\n".join(["", *picture(model.rules[0])]))
-
-
-def _says(rule: Callable[..., object]) -> str:
-    """The first line of a rule's docstring."""
-    return (rule.__doc__ or "no docstring").strip().splitlines()[0]
+    says = doors.rule.entry(model.rules[0]).line or "no docstring"
+    wrapped(f"{printable(short_name(name))}: {says}", 0)
+    print("\n".join(["", *picture(model.rules[0], code=code)]))
 
 
 def show_tasks() -> None:

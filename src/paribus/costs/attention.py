@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
+from paribus import doors
 from paribus.models import linear_attention
-from paribus.models.own_rules import own_rule
-from paribus.models.visibility import RULES, Place
+from paribus.models.rules import Place
+from paribus.models.visibility import is_built_in, rule_facts
+from paribus.own_code import DENIED, Code
 from paribus.spec.model import Model
 
 _PLACES_AT_ONCE = 1 << 22
@@ -58,23 +60,19 @@ def _band(length: int, window: int) -> int:
     return _triangle(length, 0) - _triangle(max(0, length - window), 0)
 
 
-# Pairs between `length` input positions in one head, on average over the heads. Those of random_half are the mean over all
-# sequences; in all other rules that are drawn per sequence every sequence has as many.
-CLOSED_FORMS: dict[str, Callable[[int, int], int]] = {
-    "causal": _triangle,
-    "bidirectional": _square,
-    "anticausal": _triangle,
-    "forward_backward_heads": _triangle,
-    "forward_backward_layers": _triangle,
-    "permuted_triangle": _triangle,
-    "permuted_triangle_heads": _triangle,
+# Pairs between `length` input positions in one head, on average over the heads, by `RuleFacts.pairs`. Those of random halves are
+# the mean over all sequences; in all other rules that are drawn per sequence every sequence has as many.
+_PAIRS: dict[str, Callable[[int, int], int]] = {
+    "triangle": _triangle,
     "strict_triangle": _strict_triangle,
-    "strict_triangle_heads": _strict_triangle,
-    "random_half": _triangle,
-    "random_half_heads": _triangle,
-    "window": _band,
-    "window_heads": _band,
+    "square": _square,
+    "band": _band,
 }
+
+
+def closed_form(rule: str) -> Callable[[int, int], int] | None:
+    """Pairs of a built-in rule as a function of length and window; None where only its predicate tells."""
+    return _PAIRS.get(rule_facts(rule).pairs) if is_built_in(rule) else None
 
 
 class _Asked(Place):
@@ -88,13 +86,13 @@ class _Asked(Place):
 
 @lru_cache(maxsize=1 << 16)
 def counted_pairs(
-    rule: str, layer: int, heads: int, window: int, input_length: int, queries: range, keys: range
+    rule: str, layer: int, heads: int, window: int, input_length: int, queries: range, keys: range, code: Code = DENIED
 ) -> tuple[int, bool]:
     """Pairs (head, query, key) that a rule allows between two ranges of positions, asked of its predicate.
 
     Rules drawn per sequence are counted as the sequence of seed 0 has them. Also whether the rule asked for the layer.
     """
-    predicate = RULES[rule] if rule in RULES else own_rule(rule)
+    predicate = doors.rule.load(rule, code)
     total, asked = 0, False
     block = max(1, _PLACES_AT_ONCE // (heads * max(1, len(keys))))
     for start in range(queries.start, queries.stop, block):
@@ -116,34 +114,39 @@ def counted_pairs(
     return total, asked
 
 
-def input_pairs(model: Model, input_length: int) -> list[int]:
+def input_pairs(model: Model, input_length: int, code: Code = DENIED) -> list[int]:
     """Pairs (head, query, key) between input positions that each layer's rule allows."""
     whole = range(input_length)
-    return _pairs(model, input_length, whole, whole, lambda form: form(input_length, model.attention_window or 0))
+    window = model.attention_window or 0
+    return _pairs(model, input_length, whole, whole, lambda form: form(input_length, window), code)
 
 
-def appended_pairs(model: Model, past: int, length: int) -> list[int]:
+def appended_pairs(model: Model, past: int, length: int, code: Code = DENIED) -> list[int]:
     """Pairs that each layer's rule allows to `length` input positions after `past` others, which see nothing of them."""
     whole, window = past + length, model.attention_window or 0
-    return _pairs(model, whole, range(past, whole), range(whole), lambda form: form(whole, window) - form(past, window))
+    return _pairs(
+        model, whole, range(past, whole), range(whole), lambda form: form(whole, window) - form(past, window), code
+    )
 
 
-def target_pairs(model: Model, input_length: int, past: int, length: int, first_key: int) -> list[int]:
+def target_pairs(
+    model: Model, input_length: int, past: int, length: int, first_key: int, code: Code = DENIED
+) -> list[int]:
     """Pairs that each layer's rule allows to `length` target positions after `past` others, with keys from `first_key` on.
 
-    Under the rules with a name the target sees all before it and itself.
+    Under built-in rules the target sees all before it and itself.
     """
     start = input_length + past
     queries, keys = range(start, start + length), range(first_key, start + length)
     every = length * (start - first_key) + _triangle(length, 0)
-    return _pairs(model, input_length, queries, keys, lambda form: every)
+    return _pairs(model, input_length, queries, keys, lambda form: every, code)
 
 
-def cross_pairs(model: Model, input_length: int, past: int, length: int) -> list[int]:
+def cross_pairs(model: Model, input_length: int, past: int, length: int, code: Code = DENIED) -> list[int]:
     """Pairs that each layer's rule allows between `length` target positions, after `past` others, and the input."""
     start = input_length + past
     queries, keys = range(start, start + length), range(input_length)
-    return _pairs(model, input_length, queries, keys, lambda form: length * input_length)
+    return _pairs(model, input_length, queries, keys, lambda form: length * input_length, code)
 
 
 def _pairs(
@@ -152,6 +155,7 @@ def _pairs(
     queries: range,
     keys: range,
     closed: Callable[[Callable[[int, int], int]], int],
+    code: Code,
 ) -> list[int]:
     heads, window = model.query_heads, model.attention_window or 0
     known: dict[str, int] = {}
@@ -159,10 +163,10 @@ def _pairs(
     for layer, rule in enumerate(model.rules):
         if rule in known:
             count = known[rule]
-        elif rule in CLOSED_FORMS:
-            count = known[rule] = heads * closed(CLOSED_FORMS[rule])
+        elif form := closed_form(rule):
+            count = known[rule] = heads * closed(form)
         else:
-            count, asked = counted_pairs(rule, layer, heads, window, input_length, queries, keys)
+            count, asked = counted_pairs(rule, layer, heads, window, input_length, queries, keys, code)
             if not asked:
                 known[rule] = count
         counts.append(count)
@@ -186,14 +190,16 @@ def state_read_flops(model: Model, queries: int) -> int:
     return model.query_heads * queries * (2 * d * d + 2 * d)
 
 
-def linear_flops(model: Model, rule: str, pairs: int, length: int) -> Flops:
+def linear_flops(model: Model, form: str | None, pairs: int, length: int) -> Flops:
     """One layer's linear attention of `length` positions to each other, under a rule, which allows `pairs` in short runs.
+
+    `form`: what the rule is between these positions, where that has a name.
 
     A pair is a rotated and a plain score, and a weighted value: 6d FLOPs. Long runs under rules with a form are read as the
     model reads them: a bidirectional one through its state, a causal one by chunks, pairs within and states before.
     """
     heads, d = model.query_heads, model.head_size
-    form = linear_attention.form_of("causal" if rule == "forward_backward_layers" else rule, length)
+    form = linear_attention.form_for(form, length)
     if form is None:
         return Flops(6 * d * pairs, 6 * d * heads * length * length)
     if form == "bidirectional":

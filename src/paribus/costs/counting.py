@@ -25,6 +25,7 @@ from paribus.costs.attention import (
 from paribus.costs.reuse import layers_run
 from paribus.models.interface import Interface
 from paribus.models.transformer import parameter_shapes
+from paribus.models.visibility import form_of
 from paribus.spec.model import Model
 
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2}
@@ -173,9 +174,9 @@ def input_pass(model: Model, interface: Interface, input_length: int) -> Flops:
         return Flops()
     run = layers_run(model, interface)
     flops = same(run * s * _layer(model) + (model.layers - run) * s * _key_value(model))
-    for rule, pairs in list(zip(model.rules, input_pairs(model, s), strict=True))[:run]:
+    for layer, pairs in enumerate(input_pairs(model, s, interface.code)[:run]):
         if model.mixer == "linear":
-            flops += linear_flops(model, rule, pairs, s)
+            flops += linear_flops(model, form_of(model.rules[layer], layer), pairs, s)
         else:
             flops += softmax_flops(model, pairs, s, s)
     if interface.target:
@@ -201,7 +202,7 @@ def append_pass(model: Model, interface: Interface, past: int, length: int) -> F
         read = same((past > 0) * state_read_flops(model, n))
         flops += (linear_flops(model, "causal", within, n) + read) * run
     else:
-        for pairs in appended_pairs(model, past, n)[:run]:
+        for pairs in appended_pairs(model, past, n, interface.code)[:run]:
             flops += softmax_flops(model, pairs, n, past + n)
     if not layer_by_layer:
         flops += same(model.layers * n * _key_value(model))
@@ -222,16 +223,16 @@ def target_pass(
     if model.mixer == "linear":
         # Before the tokens' own positions there is one state: of the input where attention is merged, and of the past.
         before = past > 0 or (s > 0 and not crosses)
-        for pairs in target_pairs(model, s, past, t, s + past):
+        for pairs in target_pairs(model, s, past, t, s + past, interface.code):
             flops += linear_flops(model, "causal", pairs, t)
         flops += same(model.layers * (before + crosses) * state_read_flops(model, t))
         if cached:
             flops += same(model.layers * state_flops(model.key_heads, model.head_size, t))
         return flops
-    for pairs in target_pairs(model, s, past, t, s if crosses else 0):
+    for pairs in target_pairs(model, s, past, t, s if crosses else 0, interface.code):
         flops += softmax_flops(model, pairs, t, past + t + (0 if crosses else s))
     if crosses:
-        for pairs in cross_pairs(model, s, past, t):
+        for pairs in cross_pairs(model, s, past, t, interface.code):
             flops += softmax_flops(model, pairs, t, s)
     return flops
 

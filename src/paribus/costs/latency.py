@@ -12,6 +12,7 @@ from paribus.data.conversation import Spoken, spoken
 from paribus.data.specials import MASK
 from paribus.data.store import Corpus
 from paribus.models.transformer import Transformer
+from paribus.own_code import DENIED, Code
 from paribus.records.plan import Plan
 from paribus.spec.study import Config
 
@@ -29,7 +30,7 @@ class Latency(NamedTuple):
     """How far repeated measurements of the ratio lie apart, half the distance between their quartiles."""
 
 
-def measure_latency(plan: Plan, corpus: Corpus, config: Config, reference: Config) -> Latency:
+def measure_latency(plan: Plan, corpus: Corpus, config: Config, reference: Config, code: Code = DENIED) -> Latency:
     """Serve the workload by both in turn, after a warm-up, from random weights, in float32 on the device that would train."""
     training = reference.training
     device = "cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -37,7 +38,7 @@ def measure_latency(plan: Plan, corpus: Corpus, config: Config, reference: Confi
     threads = torch.get_num_threads()
     torch.set_num_threads(machine.threads)
     try:
-        pair = [_asked(plan, corpus, each, machine) for each in (config, reference)]
+        pair = [_asked(plan, corpus, each, machine, code) for each in (config, reference)]
         mask = corpus.specials.mask if corpus.specials.count > MASK else 0
         times = max(1, round(LEAST_SECONDS / max(1e-9, max(_served(*each, mask, 1) for each in pair))))
         ratios = []
@@ -52,13 +53,15 @@ def measure_latency(plan: Plan, corpus: Corpus, config: Config, reference: Confi
     return Latency(float(median), float(high - low) / 2)
 
 
-def _asked(plan: Plan, corpus: Corpus, config: Config, machine: Machine) -> tuple[Transformer, list[Spoken]]:
+def _asked(
+    plan: Plan, corpus: Corpus, config: Config, machine: Machine, code: Code
+) -> tuple[Transformer, list[Spoken]]:
     lengths = plan.workload.lengths(config.data.window)
     requests = [
         spoken(config.objective, lengths, corpus.tokenizer.end, corpus.specials, request)
         for request in range(lengths.batch)
     ]
-    return server_of(config, corpus, machine).model, requests
+    return server_of(config, corpus, machine, code).model, requests
 
 
 def _served(model: Transformer, requests: list[Spoken], mask: int, times: int) -> float:

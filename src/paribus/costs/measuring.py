@@ -31,18 +31,21 @@ from paribus.models.attention import PLAIN_SCORES
 from paribus.models.initialisation import initialise
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
+from paribus.own_code import DENIED, Code
 from paribus.records.plan import Arm, Plan
 from paribus.spec.problems import shown
 from paribus.spec.study import Config
 
 
-def study_costs(plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int) -> dict[str, dict[str, Any]]:
+def study_costs(
+    plan: Plan, corpus: Corpus, prompts: Sequence[int], new: int, code: Code = DENIED
+) -> dict[str, dict[str, Any]]:
     """Counts of each arm but its repetitions under other values: parameters, FLOPs of training and serving, bytes kept.
 
     Arms that were solved for are among them. Serving is that of one sequence, of each length of `prompts`, with `new` tokens
     after it. Raises UserError where an arm's positions end before that.
     """
-    quantities = Quantities(corpus, plan.workload)
+    quantities = Quantities(corpus, plan.workload, code)
     return {arm.name: _arm_costs(arm, plan, quantities, prompts, new) for arm in own_arms(plan)}
 
 
@@ -112,15 +115,20 @@ class Machine:
 
 
 def workload_latencies(
-    plan: Plan, corpus: Corpus, repeats: int, machine: Machine, listen: Callable[[], None] = lambda: None
+    plan: Plan,
+    corpus: Corpus,
+    repeats: int,
+    machine: Machine,
+    listen: Callable[[], None] = lambda: None,
+    code: Code = DENIED,
 ) -> dict[str, dict[str, Any] | None]:
     """Seconds that each arm takes to serve the study's workload, interleaved over the arms; None where it cannot serve it.
 
     `first`: from the start of a turn to its first new token, on average over the turns; `total`: of the whole workload. Raises
     UserError where it does not fit into memory.
     """
-    quantities, lengths = Quantities(corpus, plan.workload), plan.workload.lengths(plan.data.window)
-    if _bytes_needed(plan, corpus, [Load(lengths.batch, lengths.text, 1)]) > _memory(machine.device):
+    quantities, lengths = Quantities(corpus, plan.workload, code), plan.workload.lengths(plan.data.window)
+    if _bytes_needed(plan, corpus, [Load(lengths.batch, lengths.text, 1)], code) > _memory(machine.device):
         raise UserError(
             "cost: not enough memory to measure the workload: use a smaller workload.batch, or --no-measure"
         )
@@ -134,7 +142,7 @@ def workload_latencies(
                 spoken(arm.config.objective, lengths, corpus.tokenizer.end, corpus.specials, request)
                 for request in range(lengths.batch)
             ]
-            asked[arm.name] = server_of(arm.config, corpus, machine).model, said
+            asked[arm.name] = server_of(arm.config, corpus, machine, code).model, said
         mask = corpus.specials.mask if corpus.specials.count > MASK else 0
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
         start = time.perf_counter()
@@ -162,17 +170,18 @@ def study_latencies(
     repeats: int,
     machine: Machine,
     listen: Callable[[], None] = lambda: None,
+    code: Code = DENIED,
 ) -> dict[str, list[dict[str, Any]]]:
     """Each arm's latency, speed and memory under each load, from random weights, interleaved over the arms.
 
     `listen` is called after each timed run. Raises UserError where the arms together, or a load, do not fit into memory.
     """
-    if _bytes_needed(plan, corpus, loads) > _memory(machine.device):
+    if _bytes_needed(plan, corpus, loads, code) > _memory(machine.device):
         raise UserError("cost: not enough memory to measure this: use a smaller --batch or --input, or --no-measure")
     threads = torch.get_num_threads()
     torch.set_num_threads(machine.threads)
     try:
-        servers = {arm.name: server_of(arm.config, corpus, machine) for arm in own_arms(plan)}
+        servers = {arm.name: server_of(arm.config, corpus, machine, code) for arm in own_arms(plan)}
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
         for load in loads:
             for name, served in measure(servers, load, repeats, listen).items():
@@ -182,11 +191,11 @@ def study_latencies(
         torch.set_num_threads(threads)
 
 
-def _bytes_needed(plan: Plan, corpus: Corpus, loads: Sequence[Load]) -> int:
+def _bytes_needed(plan: Plan, corpus: Corpus, loads: Sequence[Load], code: Code) -> int:
     """About what measuring takes: the weights of all arms, and the most that any of them holds at once under a load."""
     weights, most = 0, 0
     for arm in own_arms(plan):
-        model, interface = arm.config.model, interface_of(arm.config, corpus.vocabulary)
+        model, interface = arm.config.model, interface_of(arm.config, corpus.vocabulary, code)
         weights += 4 * parameter_counts(model, interface)[0]
         for load in loads:
             scores = min(
@@ -212,9 +221,9 @@ def _memory(device: str) -> float:
         return math.inf
 
 
-def server_of(config: Config, corpus: Corpus, machine: Machine) -> Server:
+def server_of(config: Config, corpus: Corpus, machine: Machine, code: Code = DENIED) -> Server:
     """An arm with random weights, ready to generate on a machine."""
-    model = Transformer(config.model, interface_of(config, corpus.vocabulary))
+    model = Transformer(config.model, interface_of(config, corpus.vocabulary, code))
     initialise(model, 0, config.model.init)
     model.to(machine.device).eval()
     model.compute_in(getattr(torch, machine.dtype))

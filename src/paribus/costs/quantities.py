@@ -12,6 +12,7 @@ from paribus.data.batches import TrainingBatches
 from paribus.data.conversation import Spoken, spoken
 from paribus.data.store import Corpus
 from paribus.models.interface import Interface, interface_of
+from paribus.own_code import DENIED, Code
 from paribus.spec.budgets import Branch, branches_of
 from paribus.spec.workload import Lengths, Workload
 
@@ -29,15 +30,15 @@ class Serving:
 class Quantities:
     """Counts arms on a corpus, under a workload. What batches hold is counted once for all arms that read the same."""
 
-    def __init__(self, corpus: Corpus, workload: Workload) -> None:
-        self.corpus, self.workload = corpus, workload
+    def __init__(self, corpus: Corpus, workload: Workload, code: Code = DENIED) -> None:
+        self.corpus, self.workload, self.code = corpus, workload, code
         self._reads: dict[str, dict[str, Any]] = {}
         self._spoken: dict[str, Spoken] = {}
         self._branches: dict[str, list[tuple[Branch, _Counts, _Counts]]] = {}
 
     def interface(self, config: spec.Config) -> Interface:
         """What data and objective ask of the arm's model."""
-        return interface_of(config, self.corpus.vocabulary)
+        return interface_of(config, self.corpus.vocabulary, self.code)
 
     def read(self, config: spec.Config, seed: int) -> dict[str, Any]:
         """`TrainingBatches.data_plan` of an arm at a seed."""

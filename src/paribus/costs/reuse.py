@@ -18,10 +18,12 @@ from functools import lru_cache
 
 import torch
 
+from paribus import doors
 from paribus.models.interface import Interface
-from paribus.models.own_rules import own_rule
-from paribus.models.visibility import DRAWN, RULES, Place
-from paribus.spec.model import LOOK_BACK, Model
+from paribus.models.rules import Place
+from paribus.models.visibility import form_of, is_built_in, rule_facts
+from paribus.own_code import Code
+from paribus.spec.model import Model
 from paribus.spec.workload import Turn
 
 _PLACES_AT_ONCE = 1 << 22
@@ -50,7 +52,10 @@ def reusable(model: Model, interface: Interface, before: Turn, turn: Turn) -> in
 def _input_kept(model: Model, interface: Interface, kept: int, before: int, after: int) -> bool:
     """Whether input positions below `kept` are within an input of length `after` what they were within one of `before`."""
     linear = model.mixer == "linear"
-    return all(_layer_keeps(model, layer, kept, before, after, linear) for layer in range(layers_run(model, interface)))
+    return all(
+        _layer_keeps(model, interface, layer, kept, before, after, linear)
+        for layer in range(layers_run(model, interface))
+    )
 
 
 def _target_as_input(model: Model, interface: Interface, before: int, kept: int, after: int) -> bool:
@@ -59,29 +64,32 @@ def _target_as_input(model: Model, interface: Interface, before: int, kept: int,
         return False
     linear = model.mixer == "linear"
     return all(
-        _layer_keeps(model, layer, kept, before, after, linear or model.rules[layer] in RULES)
+        _layer_keeps(model, interface, layer, kept, before, after, linear or is_built_in(model.rules[layer]))
         for layer in range(layers_run(model, interface))
     )
 
 
-def _layer_keeps(model: Model, layer: int, kept: int, before: int, after: int, causal: bool) -> bool:
+def _layer_keeps(
+    model: Model, interface: Interface, layer: int, kept: int, before: int, after: int, causal: bool
+) -> bool:
     """Whether a layer's rows below `kept` see alike in both lengths, and nothing from `kept` on; `causal`: all before, too."""
-    rule, window = model.rules[layer], model.attention_window or 0
-    if rule == "forward_backward_layers":
-        rule = "anticausal" if layer % 2 else "causal"
-    if rule in DRAWN:
+    rule, window, code = model.rules[layer], model.attention_window or 0, interface.code
+    facts = rule_facts(rule, code)
+    if facts.random:
         return False
-    if rule in RULES:
-        return rule == "causal" if causal else rule in LOOK_BACK or (rule == "window_heads" and window == 1)
-    return _own_rule_keeps(rule, layer, model.query_heads, window, kept, before, after, causal)
+    if is_built_in(rule):
+        alone = facts.halves and facts.window and window == 1  # a window of one looks neither back nor ahead
+        is_causal = form_of(rule, layer) == "causal"
+        return is_causal or (not causal and (facts.looks_back or alone))
+    return _own_rule_keeps(rule, layer, model.query_heads, window, kept, before, after, causal, code)
 
 
 @lru_cache(maxsize=1 << 12)
 def _own_rule_keeps(
-    rule: str, layer: int, heads: int, window: int, kept: int, before: int, after: int, causal: bool
+    rule: str, layer: int, heads: int, window: int, kept: int, before: int, after: int, causal: bool, code: Code
 ) -> bool:
     """As `_layer_keeps`, asked of the predicate pair by pair, a block of queries at a time."""
-    predicate = own_rule(rule)
+    predicate = doors.rule.load(rule, code)
     block = max(1, _PLACES_AT_ONCE // (heads * after))
     key = torch.arange(after)[None, None, :]
     for start in range(0, kept, block):

@@ -24,7 +24,7 @@ from paribus.costs.counting import (
 )
 from paribus.costs.reuse import reusable
 from paribus.models.interface import Interface
-from paribus.models.visibility import RULES
+from paribus.models.visibility import is_built_in
 from paribus.spec.model import Model
 from paribus.spec.workload import Turn
 
@@ -92,7 +92,7 @@ def _turn(model: Model, interface: Interface, turn: Turn, kept: int, appends: bo
     flops += target_pass(model, interface, s, turn.given - past, past, cached=True)
     flops += prediction(model, 1, turn.given - past) + logits(model, interface, 1)
     steps = range(turn.given, turn.given + turn.new - 1)
-    if len(steps) > 1 and all(rule in RULES for rule in model.rules):  # each step costs as much more as the one before
+    if len(steps) > 1 and all(map(is_built_in, model.rules)):  # each step costs as much more as the one before
         ends = decode_cost(model, interface, s, steps[0]) + decode_cost(model, interface, s, steps[-1])
         return flops + Flops(ends.exact * len(steps) // 2, ends.executed * len(steps) // 2)
     for fed in steps:

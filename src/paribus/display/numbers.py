@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from paribus.own_code import short_name
 from paribus.records.reading import Claim
-from paribus.spec.own_rules import rule_name
 
 MISSING = "–"
 
@@ -91,7 +91,7 @@ def value_text(value: Any) -> str:
         case list() | tuple():
             return ", ".join(value_text(item) for item in value)
         case _:
-            return rule_name(str(value))
+            return short_name(str(value))
 
 
 def assigned(name: str, value: Any) -> str:

@@ -247,7 +247,7 @@ class TrialRun:
 
     def _finish(self, reason: str | None) -> Status:
         trainer, job = self.trainer, self.job
-        interface = interface_of(job.config, self.corpus.vocabulary)
+        interface = interface_of(job.config, self.corpus.vocabulary, self.job.code)
         total, without_embeddings = parameter_counts(job.config.model, interface)
         test, windows_hash, tune = None, None, None
         if reason is None and job.tunes:

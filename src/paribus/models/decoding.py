@@ -10,7 +10,7 @@ from paribus.models.attention import Mask
 from paribus.models.layers import View
 from paribus.models.positions import RelativeBias
 from paribus.models.sight import Layout, Sight
-from paribus.models.visibility import RULES
+from paribus.models.visibility import is_built_in
 from paribus.spec.model import Model
 
 Views = tuple[list[View], list[View] | list[None]]
@@ -34,7 +34,7 @@ class Steps:
         self.positions = positions
         self._model, self._sight, self._layout, self._crosses = model, sight, layout, crosses
         self._table, self._device = table, device
-        self._own_rules = any(rule not in RULES for rule in model.rules)
+        self._own_rules = not all(map(is_built_in, model.rules))
         if self._own_rules:
             return
         split, last = layout.input_length, positions.stop - 1

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from paribus.models.visibility import RULES, Place, rule_of
+from paribus.models.rules import Place, Rule
 from paribus.spec.model import Model
 
 BLOCK = 128
@@ -58,12 +58,12 @@ class Run(NamedTuple):
         return Run(*torch.tensor([queries.start, keys.start, input_length, last, furthest], device=device).unbind())
 
 
-def mask_mod(model: Model, layer: int, run: Run, seeds: Tensor | None, padding: Tensor | None) -> MaskMod:
+def mask_mod(rule: Rule, model: Model, layer: int, run: Run, seeds: Tensor | None, padding: Tensor | None) -> MaskMod:
     """A layer's rule as a function of the indices of sequence, head, query and key, tensors of no dimension.
 
     `seeds` and `padding`, (B,) or None, as in `visibility.dense_mask`.
     """
-    rule, heads, window = rule_of(model, layer), model.query_heads, model.attention_window or 0
+    heads, window = model.query_heads, model.attention_window or 0
 
     def sees(sequence: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         # Kernels count in 32 bits; drawn rules need 64.
@@ -100,22 +100,27 @@ class Structure(NamedTuple):
     """(H or 1, Q, 1); None where all do."""
 
 
+def _any_sound(at: Place) -> Tensor:
+    """What some sound rule could let see."""
+    return (at.key <= at.query) | at.in_input
+
+
 def structure(
-    model: Model, layer: int, input_length: int, queries: range, keys: range, bound: bool, device: torch.device
+    rule: Rule | None, model: Model, layer: int, input_length: int, queries: range, keys: range, device: torch.device
 ) -> Structure:
     """The blocks of a layer's rule, found a strip of queries at a time: the square of pairs is never there as a whole.
 
-    With `bound` all blocks that any sound rule could touch, none of them known to be full: for rules that each batch
+    Without a rule all blocks that any sound rule could touch, none of them known to be full: for rules that each batch
     draws anew.
     """
-    rule = RULES["bidirectional"] if bound else rule_of(model, layer)
+    predicate = rule or _any_sound
     heads, width = model.query_heads, -(-len(keys) // BLOCK)
     key = torch.arange(keys.start, keys.stop, device=device)[None, None, :]
     head = torch.arange(heads, device=device)[:, None, None]
     some, full, alive = [], [], []
     for first in range(queries.start, queries.stop, BLOCK):
         query = torch.arange(first, min(first + BLOCK, queries.stop), device=device)[None, :, None]
-        seen = rule(Place(head, layer, query, key, input_length, heads, 0, model.attention_window or 0))
+        seen = predicate(Place(head, layer, query, key, input_length, heads, 0, model.attention_window or 0))
         seen = seen & torch.ones(1, query.shape[1], len(keys), dtype=torch.bool, device=device)
         alive.append(seen.any(2, keepdim=True))
         # What lies beyond the last query or key is not there, so a block that is cut off is never full.
@@ -123,13 +128,13 @@ def structure(
         some.append(strip.any(3).any(1))
         full.append(strip.all(3).all(1))
     touched, whole = torch.stack(some, 1)[None], torch.stack(full, 1)[None]
-    if bound:
+    if rule is None:
         whole = torch.zeros_like(whole)
     seeing = torch.cat(alive, 1)
     blocks = BlockMask.from_kv_blocks(
         *_listed(touched & ~whole), *_listed(whole), BLOCK_SIZE=BLOCK, seq_lengths=(len(queries), len(keys))
     )
-    return Structure(blocks, None if bound or bool(seeing.all()) else seeing)
+    return Structure(blocks, None if rule is None or bool(seeing.all()) else seeing)
 
 
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:

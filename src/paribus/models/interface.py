@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from paribus.own_code import DENIED, Code
 from paribus.spec.study import Config
 
 
@@ -17,8 +18,10 @@ class Interface:
     """Whether something is predicted from input positions, so that their last states are read."""
     target: bool = True
     """Whether there is a target side; without one (BERT) the input is all there is."""
+    code: Code = DENIED
+    """Whether code of the user's own, which a model may name, may be executed."""
 
 
-def interface_of(config: Config, vocabulary: int) -> Interface:
+def interface_of(config: Config, vocabulary: int, code: Code = DENIED) -> Interface:
     """The interface that an arm's data and objective ask for, with `vocabulary` token ids."""
-    return Interface(vocabulary, config.data.window, config.input_loss, config.has_target)
+    return Interface(vocabulary, config.data.window, config.input_loss, config.has_target, code)

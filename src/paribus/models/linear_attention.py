@@ -131,13 +131,9 @@ def _causal(query: tuple[Tensor, Tensor], keys: State) -> tuple[Tensor, Tensor]:
     return above.flatten(2, 3)[:, :, :length], below.flatten(2, 3)[:, :, :length]
 
 
-def form_of(rule: str, length: int) -> Form:
-    """The form in which positions of one run read each other under a visibility rule; None: as a square.
+def form_for(form: str | None, length: int) -> Form:
+    """The form in which positions of one run read each other, of a mask that has one; None: as a square.
 
     Short runs are cheaper as a square.
     """
-    if length <= CHUNK:
-        return None
-    if rule in ("causal", "anticausal", "bidirectional"):
-        return rule  # type: ignore[return-value]
-    return "forward_backward" if rule == "forward_backward_heads" else None
+    return form if length > CHUNK else None  # type: ignore[return-value]

@@ -5,6 +5,7 @@ B batch, S input, H query heads, Q queries, K keys.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,9 +25,10 @@ from paribus.models.flex import (
     with_mask,
 )
 from paribus.models.layers import View
-from paribus.models.linear_attention import form_of
+from paribus.models.linear_attention import form_for
 from paribus.models.positions import RelativeBias, Rotary, alibi, rotary_table
-from paribus.models.visibility import DRAWN, RULES, dense_mask
+from paribus.models.visibility import dense_mask, form_of, is_built_in, rule_facts, rule_of
+from paribus.own_code import DENIED, Code
 from paribus.spec.model import Model
 
 KEPT_MASKS = 64
@@ -49,8 +51,9 @@ class Layout:
 class Sight:
     """What the queries of a model see, pass by pass. Masks that do not depend on the batch are made once."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, code: Code = DENIED) -> None:
+        self._model, self._code = model, code
+        self._random = [rule_facts(name, code).random for name in model.rules]
         self.backend: Backend = "dense"
         self._known: dict[Any, Any] = {}
 
@@ -104,7 +107,7 @@ class Sight:
             own_run = queries == keys and layout.padding is None
             form = None
             if model.mixer == "linear" and own_run:
-                form = form_of("causal" if on_target else self._plain(rule, layer), len(queries))
+                form = form_for("causal" if on_target else form_of(rule, layer), len(queries))
             views.append(View(rotary, masks[key], None if flexible else bias, form))
         return views
 
@@ -115,19 +118,13 @@ class Sight:
         padded batch in cross-attention, which must know whom it hides everything from.
         """
         model = self._model
-        hides = cross and layout.padding is not None and any(rule not in RULES for rule in model.rules)
+        hides = cross and layout.padding is not None and not all(map(is_built_in, model.rules))
         return self.backend == "flex" and model.mixer == "softmax" and len(queries) > 1 and not hides
-
-    def _plain(self, rule: str, layer: int) -> str:
-        """A rule of alternating layers as the layer has it."""
-        if rule == "forward_backward_layers":
-            return "anticausal" if layer % 2 else "causal"
-        return rule
 
     def _key(self, layer: int) -> Any:
         """Equal for layers that see alike."""
         rule = self._model.rules[layer]
-        return self._plain(rule, layer) if rule in RULES else (rule, layer)
+        return (rule, form_of(rule, layer) if is_built_in(rule) else layer)
 
     def _mask(self, layer: int, layout: Layout, queries: range, keys: range, device: torch.device) -> Mask | None:
         """None where every query sees every key."""
@@ -135,13 +132,16 @@ class Sight:
         rule = model.rules[layer]
         if self._sees_all(rule, layout, queries, keys):
             return None
-        seeds = layout.seeds if rule in DRAWN and queries.start < split else None
+        random = self._random[layer] and (queries.start < split or not is_built_in(rule))
+        seeds = layout.seeds if random else None
         # Only these know more of a position than its distance to others, so that it matters where a padded input begins.
-        places = (rule in DRAWN and queries.start < split) or rule not in RULES
+        places = random or not is_built_in(rule)
         if seeds is not None or (places and layout.padding is not None):
-            return mask_of(dense_mask(model, layer, split, queries, keys, seeds, layout.padding).to(device))
+            seen = dense_mask(model, layer, split, queries, keys, seeds, layout.padding, self._code)
+            return mask_of(seen.to(device))
         key = (self._key(layer), split, queries, keys, device)
-        mask: Mask = self._kept(key, lambda: mask_of(dense_mask(model, layer, split, queries, keys).to(device)))
+        made = partial(dense_mask, model, layer, split, queries, keys, code=self._code)
+        mask: Mask = self._kept(key, lambda: mask_of(made().to(device)))
         if layout.padding is None:
             return mask
         there = torch.arange(keys.start, keys.stop, device=device) >= layout.padding[:, None]
@@ -155,24 +155,26 @@ class Sight:
         rule = model.rules[layer]
         if self._sees_all(rule, layout, queries, keys):
             return None if score is None else Flex(None, score)
-        drawn = rule in DRAWN and queries.start < split
+        drawn = self._random[layer] and (queries.start < split or not is_built_in(rule))
         # What differs from sequence to sequence has blocks that would do for any sequence; the predicate says the rest.
-        bound = drawn or (rule not in RULES and padding is not None)
+        bound = drawn or (not is_built_in(rule) and padding is not None)
+        predicate = rule_of(model, layer, self._code)
+        shape = model, layer, split, queries, keys, device
         key = ("blocks", None if bound else self._key(layer), split, queries, keys, device)
-        known: Structure = self._kept(key, lambda: structure(model, layer, split, queries, keys, bound, device))
+        known: Structure = self._kept(key, lambda: structure(None if bound else predicate, *shape))
         blocks, alive = known
         if padding is not None and not bound:
             blocks = self._kept((*key, "partial"), lambda: all_partial(known.blocks))
         if padding is not None and cross:
             alive = (padding < split)[:, None, None, None]
-        sees = mask_mod(model, layer, run, layout.seeds if drawn else None, padding)
+        sees = mask_mod(predicate, model, layer, run, layout.seeds if drawn else None, padding)
         return Flex(with_mask(blocks, sees), score, alive if cross else None)
 
     def _sees_all(self, rule: str, layout: Layout, queries: range, keys: range) -> bool:
         """Whether it is known without asking that every query sees every key: targets see the input and their own past."""
         to_memory = keys.stop <= layout.input_length
         on_target = queries.start >= layout.input_length
-        return rule in RULES and layout.padding is None and on_target and (to_memory or len(queries) == 1)
+        return is_built_in(rule) and layout.padding is None and on_target and (to_memory or len(queries) == 1)
 
     def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
         """What does not depend on the batch, made once."""

@@ -115,7 +115,7 @@ class Transformer(Typed):
         if not model.tie_embeddings:
             self.head = Linear(model.width, interface.vocabulary)
         self.layer_step: LayerStep = Layer.forward
-        self._sight = Sight(model)
+        self._sight = Sight(model, interface.code)
         self._laid: Laid | None = None
 
     @property

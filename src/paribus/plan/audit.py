@@ -15,8 +15,9 @@ from paribus.data.continuation import off_distribution
 from paribus.data.store import Corpus
 from paribus.errors import StudyError
 from paribus.models.initialisation import initial_names
-from paribus.models.interface import interface_of
+from paribus.models.interface import Interface, interface_of
 from paribus.models.transformer import parameter_shapes
+from paribus.own_code import DENIED, Code
 from paribus.plan.arms import consequences, differences, used_value
 from paribus.plan.tuning import tuning_arm, with_values
 from paribus.records.plan import Arm, Plan, PlannedClaim
@@ -30,17 +31,17 @@ from paribus.spec.workload import Workload
 _BATCH_FIELDS = ("training.tokens", "training.batch")
 
 
-def audit(plan: Plan, corpus: Corpus) -> dict[str, Any]:
+def audit(plan: Plan, corpus: Corpus, code: Code = DENIED) -> dict[str, Any]:
     """Count and compare all arms of a plan: the content of `audit.json`.
 
     Quantities that depend on the seed are those of the first seed; `seeds` has all, and a claim must hold for every one.
     Raises StudyError where an arm is too large to be counted on this machine.
     """
-    counter = _Counter(corpus, plan.workload)
-    common = common_by_size(plan, corpus.vocabulary)
+    counter = _Counter(corpus, plan.workload, code)
+    common = common_by_size(plan, corpus.vocabulary, code)
     arms: dict[str, dict[str, Any]] = {}
     for arm in plan.arms:
-        _check_memory(arm, corpus.vocabulary)
+        _check_memory(arm, counter.interface(arm.config))
         names = common[arm.size]
         seeds = {str(seed): counter.of_seed(arm.config, seed, names) for seed in plan.seeds}
         arms[arm.name] = {
@@ -108,9 +109,8 @@ def _within_effects(plan: Plan) -> Iterator[PlannedClaim]:
 class _Counter(Quantities):
     """Counts what follows from a seed, each thing once however many arms share it."""
 
-    def __init__(self, corpus: Corpus, workload: Workload) -> None:
-        super().__init__(corpus, workload)
-        self.vocabulary = corpus.vocabulary
+    def __init__(self, corpus: Corpus, workload: Workload, code: Code) -> None:
+        super().__init__(corpus, workload, code)
         self._starts: dict[tuple[Any, ...], str] = {}
 
     def of_seed(self, config: spec.Config, seed: int, common: set[str]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class _Counter(Quantities):
 
     def common_start(self, config: spec.Config, seed: int, names: set[str]) -> str:
         """Hash of the starting values of the parameters `names`."""
-        shapes = initial_names(config.model, interface_of(config, self.vocabulary))
+        shapes = initial_names(config.model, self.interface(config))
         return self._hash({name: shapes[name] for name in names}, seed, config)
 
     def _hash(self, shapes: Mapping[str, tuple[int, ...]], seed: int, config: spec.Config) -> str:
@@ -143,21 +143,21 @@ class _Counter(Quantities):
 
     def start(self, config: spec.Config) -> Start:
         """How an arm starts."""
-        return start_of(config.model, interface_of(config, self.vocabulary))
+        return start_of(config.model, self.interface(config))
 
     def checkpoint(self, config: spec.Config) -> dict[str, Any] | None:
         """The checkpoint that an arm starts from, and which parameters it lacks; None without one."""
         start = self.start(config)
         if start.hash is None:
             return None
-        fresh = start.fresh(parameter_shapes(config.model, interface_of(config, self.vocabulary)))
+        fresh = start.fresh(parameter_shapes(config.model, self.interface(config)))
         return {"folder": config.model.start_from, "hash": start.hash, "start_as_init_says": fresh}
 
 
-def _check_memory(arm: Arm, vocabulary: int) -> None:
+def _check_memory(arm: Arm, interface: Interface) -> None:
     """Refuse an arm whose largest tensor this machine cannot hold: the system would end the process without a word."""
     model, window = arm.config.model, arm.config.data.window
-    largest = max(math.prod(shape) for shape in initial_names(model, interface_of(arm.config, vocabulary)).values())
+    largest = max(math.prod(shape) for shape in initial_names(model, interface).values())
     mask = model.query_heads * window**2
     if 3 * max(4 * largest, mask) > _memory():
         mend = "use a smaller model.width or data.window"
@@ -185,18 +185,18 @@ def _check_served(claim: PlannedClaim, arms: Mapping[str, Any]) -> None:
                 )
 
 
-def common_by_size(plan: Plan, vocabulary: int) -> dict[str | None, set[str]]:
+def common_by_size(plan: Plan, vocabulary: int, code: Code = DENIED) -> dict[str | None, set[str]]:
     """By size (None in a study without): names of the parameters that all arms of that size have in the same shape."""
     return {
-        size: common_names(plan, vocabulary, plan.at_size(size))
+        size: common_names(plan, vocabulary, plan.at_size(size), code)
         for size in dict.fromkeys(arm.size for arm in plan.arms)
     }
 
 
-def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None) -> set[str]:
+def common_names(plan: Plan, vocabulary: int, arms: list[str] | None = None, code: Code = DENIED) -> set[str]:
     """Names of the parameters that all arms (or those named) have in the same shape, hence start with the same values."""
     chosen = plan.arms if arms is None else [plan.arm(name) for name in arms]
-    shapes = [initial_names(arm.config.model, interface_of(arm.config, vocabulary)) for arm in chosen]
+    shapes = [initial_names(arm.config.model, interface_of(arm.config, vocabulary, code)) for arm in chosen]
     return {name for name, shape in shapes[0].items() if all(other.get(name) == shape for other in shapes[1:])}
 
 
@@ -210,7 +210,7 @@ def _claim(plan: Plan, claim: PlannedClaim, arms: Mapping[str, Any], counter: _C
     undeclared = [field for field in varies if field not in claim.vary]
     together = plan.seeds[:SEEDS_TOGETHER] if claim.condition.matching else []
     holds = [_held(hold, arms[claim.arm], arms[claim.against], together) for hold in read_holds(claim.hold)]
-    names = common_names(plan, counter.vocabulary, pair)
+    names = common_names(plan, counter.corpus.vocabulary, pair, counter.code)
     starts = {
         (counter.common_start(config, plan.seeds[0], names), counter.start(config).hash) for config in (one, other)
     }

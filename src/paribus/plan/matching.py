@@ -16,6 +16,7 @@ from paribus.costs.latency import Latency
 from paribus.costs.quantities import Quantities
 from paribus.data.store import Corpus
 from paribus.errors import StudyError
+from paribus.own_code import DENIED, Code
 from paribus.plan.arms import resolve, used_value
 from paribus.plan.building import build_plan
 from paribus.plan.search import Reached, nearest
@@ -38,12 +39,17 @@ NOISE = 0.05
 """The widest spread of measured times with which latency can still be matched."""
 
 
-Measure = Callable[[Plan, Corpus, spec.Config, spec.Config], Latency]
+Measure = Callable[..., Latency]
 """Measures an arm's configuration beside the reference's on this machine (`costs.latency`)."""
 
 
 def matched_plan(
-    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Solved] = ()
+    study: spec.Study,
+    plan: Plan,
+    corpus: Corpus,
+    measure: Measure,
+    before: Iterable[Solved] = (),
+    code: Code = DENIED,
 ) -> Plan:
     """The plan of a study with the arms and claims of its matchings; `plan` is the one without.
 
@@ -51,17 +57,22 @@ def matched_plan(
     a study goes on with the arms that it began with. Raises StudyError, one line, where an arm cannot be matched, with the
     nearest values that it can have.
     """
-    return build_plan(study, solve(study, plan, corpus, measure, before)) if study.match else plan
+    return build_plan(study, solve(study, plan, corpus, measure, before, code)) if study.match else plan
 
 
 def solve(
-    study: spec.Study, plan: Plan, corpus: Corpus, measure: Measure, before: Iterable[Solved] = ()
+    study: spec.Study,
+    plan: Plan,
+    corpus: Corpus,
+    measure: Measure,
+    before: Iterable[Solved] = (),
+    code: Code = DENIED,
 ) -> list[Solved]:
     """Each matching of a study by each of its alternative knobs, in the order written."""
     known = [old for old in before if "latency" in _matched(old).quantities]
     if study.sizes.values:
-        return [solved for sized in sized_studies(study) for solved in _solved_at(sized, corpus, measure, known)]
-    quantities = Quantities(corpus, plan.workload)
+        return [solved for sized in sized_studies(study) for solved in _solved_at(sized, corpus, measure, known, code)]
+    quantities = Quantities(corpus, plan.workload, code)
     named = {name for claim in study.claim for name in (claim.arm, claim.against)} or set(study.arm)
     solved = []
     for number, matching in enumerate(study.match):
@@ -71,7 +82,7 @@ def solve(
             raise StudyError(f"study: match.{number}.reference = {shown(reference)}: no such arm{near}")
         for knobs in matching.ways:
             solver = _Solver(
-                study, plan, quantities, number, matching, knobs, reference, partial(measure, plan, corpus)
+                study, plan, quantities, number, matching, knobs, reference, partial(measure, plan, corpus, code=code)
             )
             others = [name for name in study.arm if name in named and name != reference]
             matched = Matched(quantities=matching.matched, knobs=knobs, among_others=len(matching.ways) > 1)
@@ -93,12 +104,12 @@ def _matched(solved: Solved) -> Matched:
     return solved.condition.matching
 
 
-def _solved_at(sized: Sized, corpus: Corpus, measure: Measure, known: Sequence[Solved]) -> list[Solved]:
+def _solved_at(sized: Sized, corpus: Corpus, measure: Measure, known: Sequence[Solved], code: Code) -> list[Solved]:
     """The matchings of a study at one size, each arm solved for there."""
     label = sized.size.label
     before = [old for old in known if old.condition.size == label]
     try:
-        found = solve(sized.study, build_plan(sized.study), corpus, measure, before)
+        found = solve(sized.study, build_plan(sized.study), corpus, measure, before, code)
     except StudyError as error:
         raise StudyError(f"study: at size {label}: {str(error).removeprefix('study: ')}") from error
     return [replace(solved, condition=solved.condition.at_size(label)) for solved in found]

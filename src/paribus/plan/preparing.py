@@ -23,7 +23,7 @@ def prepare_plan(
     where a part of the user's own is not sound or not allowed, where there is no text, or where an arm cannot be matched.
     """
     plan = build_plan(study)
-    check_rules(plan.configs)
+    check_rules(plan.configs, code)
     check_optimizers(study, plan, code)
     corpus = prepare(plan.data, progress)
-    return matched_plan(study, plan, corpus, measure_latency, before), corpus
+    return matched_plan(study, plan, corpus, measure_latency, before, code), corpus

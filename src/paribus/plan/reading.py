@@ -15,7 +15,7 @@ from paribus.plan.checks import check_study, raise_first
 from paribus.spec.crossed import crossed
 from paribus.spec.data import Data
 from paribus.spec.fields import nearest
-from paribus.spec.own_rules import with_rules
+from paribus.spec.parts import with_parts
 from paribus.spec.problems import Path as KeyPath
 from paribus.spec.problems import dotted, from_pydantic, listed, printable, shown
 from paribus.spec.tables import Tables, read_toml, toml_files
@@ -36,7 +36,8 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> spec.Study:
 
     `source` is a built-in name or a TOML file; each override is `field=value`, as after `--set`: the value as TOML, a
     bare word as text. A relative `data.corpus`, `data.tokenizer`, `model.start_from` or file of a
-    visibility rule that exists beside the file that names it is read from there; rules are pinned to what their files hold.
+    part of the user's own that exists beside the file that names it is read from there; own parts are pinned to what their files
+    hold.
     Raises StudyError with one line that names file, key, value and what would be right.
     """
     if not str(source):
@@ -56,15 +57,15 @@ def _checked(tables: Mapping[str, Any], origin: Callable[[KeyPath], str], folder
     written = crossed(tables)
     raise_first(written.problems, origin)
 
-    def pin(rule: str, path: KeyPath) -> str:
+    def pin(name: str, path: KeyPath) -> str:
         try:
-            return pinned(rule, folder)
+            return pinned(name, folder)
         except StudyError as error:
             if path[:1] == ("arm",) and path[1] in written.cells:
                 path = ("vary", ".".join(map(str, path[2:4])))
-            raise StudyError(f"{printable(origin(path))}: {dotted(path)} = {shown(rule)}: {error}") from error
+            raise StudyError(f"{printable(origin(path))}: {dotted(path)} = {shown(name)}: {error}") from error
 
-    tables = with_rules(written.tables, pin)
+    tables = with_parts(written.tables, pin)
     try:
         study = spec.Study.model_validate(tables)
     except ValidationError as error:
@@ -97,7 +98,7 @@ def _read(source: str, base: Path | None, chain: list[Path]) -> Tables:
         raise StudyError(f"{printable(name)}: extends = {shown(parent)}: should be a built-in name or a TOML file")
     if not builtin and path.parent != Path():
         _locate_files(own, path.parent)
-        own = with_rules(own, lambda rule, at: beside(rule, path.parent))
+        own = with_parts(own, lambda name, at: beside(name, path.parent))
     tables.merge(own, name)
     return tables
 

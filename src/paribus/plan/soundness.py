@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from paribus.data.shapes import shapes_of
+from paribus.doors import RuleFacts
 from paribus.errors import StudyError
-from paribus.models.visibility import Place, Rule, rule_of
-from paribus.spec.model import OWN_RULE, Model
-from paribus.spec.own_rules import rule_name
+from paribus.models.rules import Place, Rule
+from paribus.models.visibility import rule_facts, rule_of
+from paribus.own_code import DENIED, Code, is_own, short_name
+from paribus.spec.model import Model
 from paribus.spec.problems import shown
 from paribus.spec.study import Config
 
@@ -25,17 +27,17 @@ STRIP = 1024
 """Queries asked about at once."""
 
 
-def check_rules(configs: Mapping[str, Config]) -> None:
+def check_rules(configs: Mapping[str, Config], code: Code = DENIED) -> None:
     """See that the user's own rules are sound, at small lengths and at those that the arms, by name, will have.
 
     Raises StudyError, one line, for the first that is not: with the offending (query, key) pair where it leaks.
     """
     for arm, config in configs.items():
-        own = [layer for layer, rule in enumerate(config.model.rules) if OWN_RULE.fullmatch(rule)]
+        own = [layer for layer, rule in enumerate(config.model.rules) if is_own(rule)]
         for layer in own:
-            fault = rule_fault(config.model, layer, lengths_of(config), config.objective.loss_on == "all")
+            fault = rule_fault(config.model, layer, lengths_of(config), config.objective.loss_on == "all", code)
             if fault:
-                name = shown(rule_name(config.model.rules[layer]))
+                name = shown(short_name(config.model.rules[layer]))
                 raise StudyError(f"study: arm {shown(arm)}: model.input_attention = {name}: {fault}")
 
 
@@ -51,25 +53,46 @@ def lengths_of(config: Config) -> list[tuple[int, int]]:
     return list(dict.fromkeys((round(s * factor), round(t * factor)) for factor in factors for s, t in pairs))
 
 
-def rule_fault(model: Model, layer: int, lengths: Iterable[tuple[int, int]], predicts_input: bool) -> str | None:
+def rule_fault(
+    model: Model, layer: int, lengths: Iterable[tuple[int, int]], predicts_input: bool, code: Code = DENIED
+) -> str | None:
     """What is wrong with a layer's rule, in a sentence; None if it is sound.
 
     `lengths`: input and target lengths beyond `SMALL`; `predicts_input`: whether input positions predict the next token.
     """
     lengths = list(lengths)
     try:
-        rule = rule_of(model, layer)
+        rule, facts = rule_of(model, layer, code), rule_facts(model.rules[layer], code)
+        if fault := _unmet(facts, model):
+            return fault
         has_target = any(target for _, target in lengths)
         small = [(s, t if has_target else 0) for s, t in SMALL if s or has_target]
         for pair in small:
             if fault := _unfit(_Asked(rule, model, layer, *pair)):
                 return fault
         for pair in dict.fromkeys([*small, *lengths]):
-            if fault := _leak(_Asked(rule, model, layer, *pair), predicts_input):
+            asked = _Asked(rule, model, layer, *pair)
+            if fault := _leak(asked, predicts_input) or (_looks_ahead(asked) if facts.looks_back else None):
                 return fault
     except _Wrong as wrong:
         return str(wrong)
     return None
+
+
+def _unmet(facts: RuleFacts, model: Model) -> str | None:
+    """What a rule asks for, by its facts, that the model does not have."""
+    if facts.window and model.attention_window is None:
+        return "reads a window; set model.attention_window, the number of positions it sees"
+    if facts.halves and model.query_heads % 2:
+        return f"treats halves of the heads apart, so their number must be even, not {model.query_heads}"
+    if facts.alternates and model.layers < 2:
+        return "treats layers apart; set model.layers = 2 or more"
+    return None
+
+
+def _looks_ahead(asked: "_Asked") -> str | None:
+    """The first pair that belies a rule which says that it looks back only."""
+    return _leak(asked, True) and "is declared with looks_back = True, and an input position sees a later one"
 
 
 class _Wrong(Exception):

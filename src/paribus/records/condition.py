@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from pydantic import model_serializer
 
+from paribus.own_code import short_name
 from paribus.records.record import Record
 from paribus.spec.fields import leaf_name
 from paribus.spec.match import WORDS
-from paribus.spec.own_rules import readable, rule_name
+from paribus.spec.parts import readable
 from paribus.spec.problems import shown
 
 Kind = Literal["written", "size", "matching", "setting", "common"]
@@ -122,7 +123,7 @@ AS_WRITTEN = Condition()
 
 def value_words(value: Any) -> str:
     """A value as names and verdicts have it: text without quotes, own code without folder and hash."""
-    return rule_name(value) if isinstance(value, str) else shown(readable(value))
+    return short_name(value) if isinstance(value, str) else shown(readable(value))
 
 
 def arm_name(written: str, condition: Condition, changes: Mapping[str, Any]) -> str:

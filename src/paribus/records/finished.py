@@ -16,7 +16,7 @@ from paribus.files import read_json
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
 from paribus.own_code import DENIED, Code
-from paribus.records.code import allowed_in, own_names
+from paribus.records.code import allowed_in
 from paribus.spec.problems import printable
 from paribus.spec.study import Config
 from paribus.training.checkpoint import STATE
@@ -81,10 +81,7 @@ class FinishedTrial:
 
     def model(self) -> Transformer:
         """The trained model, float32 on the CPU. Raises StudyError where it needs own code that is not allowed."""
-        if not self.code.allowed:
-            for name in own_names(self.config.model):
-                self.code.load(name)  # says in a line that it is denied
-        model = Transformer(self.config.model, interface_of(self.config, self.vocabulary))
+        model = Transformer(self.config.model, interface_of(self.config, self.vocabulary, self.code))
         model.load_state_dict(self.values)
         return model.eval()
 

@@ -11,11 +11,12 @@ from typing import Any
 from markupsafe import Markup, escape
 from pydantic import ValidationError
 
+from paribus import doors
 from paribus.display.numbers import listed
 from paribus.errors import StudyError
+from paribus.own_code import DENIED, Code, is_own, short_name
 from paribus.records.reading import Arm
-from paribus.spec.model import RULES, Model
-from paribus.spec.own_rules import rule_name
+from paribus.spec.model import Model
 
 _CELL, _GAP, _LEFT, _TOP = 17, 6, 26, 22
 _WINDOW = 3
@@ -109,14 +110,14 @@ def draw_visibility(arms: Iterable[Arm]) -> tuple[VisibilityPicture, ...]:
     )
 
 
-def own_squares(models: Mapping[str, tuple[Model, str]]) -> dict[str, list[list[list[str]]]]:
+def own_squares(models: Mapping[str, tuple[Model, str]], code: Code) -> dict[str, list[list[list[str]]]]:
     """What arms with rules from the user's own files let see, for `visibility.json`: per arm layer, head and row of `0`s and
     `1`s, over the tokens of its picture. `models`: each arm's model and the name of its objective. Calls the user's predicates.
     """
     return {
         name: [
             [["".join("01"[seen] for seen in row) for row in head] for head in layer]
-            for layer in _computed(_Sight(model, objective, None))
+            for layer in _computed(_Sight(model, objective, None), code)
         ]
         for name, (model, objective) in models.items()
         if _own_rules(model)
@@ -124,10 +125,10 @@ def own_squares(models: Mapping[str, tuple[Model, str]]) -> dict[str, list[list[
 
 
 def _own_rules(model: Model) -> list[str]:
-    return [rule for rule in dict.fromkeys(model.rules) if rule not in RULES]
+    return [rule for rule in dict.fromkeys(model.rules) if is_own(rule)]
 
 
-def _computed(sight: _Sight) -> list[list[Square]]:
+def _computed(sight: _Sight, code: Code = DENIED) -> list[list[Square]]:
     """The squares of each layer and head, from the predicates."""
     from paribus.models.visibility import square_mask  # torch takes a second to load: only a picture needs it
 
@@ -135,7 +136,7 @@ def _computed(sight: _Sight) -> list[list[Square]]:
     if model.attention_window is not None:
         model = model.model_copy(update={"attention_window": min(model.attention_window, _WINDOW)})
     return [
-        [tuple(map(tuple, head)) for head in square_mask(model, layer, inputs, targets).tolist()]
+        [tuple(map(tuple, head)) for head in square_mask(model, layer, inputs, targets, code).tolist()]
         for layer in range(model.layers)
     ]
 
@@ -166,21 +167,22 @@ def _patterns(arm: str, sight: _Sight) -> Iterable[Pattern]:
 def _notes(sight: _Sight) -> Iterable[str]:
     """What the picture shows, in sentences."""
     model, (inputs, targets) = sight.model, sight.sides
-    rules = list(map(rule_name, dict.fromkeys(model.rules)))
+    rules = list(map(short_name, dict.fromkeys(model.rules)))
     if inputs:
         if len(rules) == 1:
             yield f"Input attention: {rules[0]}."
         else:
-            layers = {rule: [n for n, other in enumerate(model.rules) if rule_name(other) == rule] for rule in rules}
+            layers = {rule: [n for n, other in enumerate(model.rules) if short_name(other) == rule] for rule in rules}
             parts = (f"{rule} in {_count('layer', where, model.layers)}" for rule, where in layers.items())
             yield f"Input attention: {listed(parts)}."
     else:
         yield "The input is empty: the whole window is target."
     if inputs and _own_rules(model) and not _recorded(sight):
         yield "A rule of the study's own; the run recorded no picture of it."
-    if inputs and _is_drawn(model):
+    known = [doors.rule.built_in[rule].facts for rule in model.rules if rule in doors.rule.built_in]
+    if inputs and any(facts.random for facts in known):
         yield "Drawn anew for each sequence: shown is one draw."
-    if inputs and model.attention_window is not None and any(rule.startswith("window") for rule in model.rules):
+    if inputs and model.attention_window is not None and any(facts.window for facts in known):
         short = f"; in the picture {_WINDOW} stand for them" if model.attention_window > _WINDOW else ""
         yield f"The window has {model.attention_window} positions{short}."
     if model.mixer == "linear":
@@ -193,12 +195,6 @@ def _notes(sight: _Sight) -> Iterable[str]:
         yield TIED if tied else MEMORY[model.memory]
         if model.memory == "cross_attention" and model.cross_position == "restart":
             yield "Positions restart at the target and play no part in cross-attention."
-
-
-def _is_drawn(model: Model) -> bool:
-    from paribus.models.visibility import rule_is_drawn
-
-    return rule_is_drawn(model)
 
 
 def _where(found: list[tuple[int, int]], model: Model) -> str:

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paribus.own_code import short_name
 from paribus.spec.fields import leaf_name
-from paribus.spec.own_rules import rule_name
 
 JOIN = " + "
 """Between the levels of a cell, as in `causal + rope`."""
@@ -44,7 +44,7 @@ def word_of(value: Any) -> str:
     """One level, without its field."""
     match value:
         case str():
-            return rule_name(value)
+            return short_name(value)
         case None:
             return "unset"
         case bool():

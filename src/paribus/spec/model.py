@@ -1,32 +1,14 @@
 """The `[model]` section of a study: everything that makes an architecture, each choice a field of its own."""
 
-import re
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from paribus import doors
+from paribus.doors import RuleFacts
+from paribus.own_code import is_own
 from paribus.spec.section import Layers, Section, Size, nearest_of
-
-Rule = Literal[
-    "causal",
-    "bidirectional",
-    "anticausal",
-    "forward_backward_heads",
-    "forward_backward_layers",
-    "permuted_triangle",
-    "permuted_triangle_heads",
-    "strict_triangle",
-    "strict_triangle_heads",
-    "random_half",
-    "random_half_heads",
-    "window",
-    "window_heads",
-]
-RULES: tuple[str, ...] = get_args(Rule)
-LOOK_BACK = ("causal", "strict_triangle", "window")
-"""The rules under which no input position sees a later one."""
-OWN_RULE = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(#(?P<hash>[0-9a-f]{16}))?")
-"""A rule from the user's own file: `my_rules.py:my_rule`; once read, with a hash of the file's content."""
 
 Position = Literal["rope", "learned", "sinusoidal", "alibi", "t5_relative", "none"]
 Activation = Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu2"]
@@ -41,7 +23,7 @@ class Model(Section):
         Field(
             json_schema_extra={
                 "anyOf": [
-                    {"type": "string", "anyOf": [{"enum": list(RULES)}, {"pattern": r"\.py:[A-Za-z_]\w*$"}]},
+                    {"type": "string", "anyOf": [{"enum": list(doors.rule.names)}, {"pattern": r"\.py:[A-Za-z_]\w*$"}]},
                     {"type": "array", "items": {"type": "string"}, "minItems": 1},
                 ]
             }
@@ -123,7 +105,13 @@ class Model(Section):
     def looks_back(self) -> bool:
         """Whether no input position sees a later one, as far as the names of the rules tell; rules from files are asked before
         anything is trained."""
-        return all(rule in LOOK_BACK or OWN_RULE.fullmatch(rule) for rule in self.rules)
+        return all(facts.looks_back for _, facts in self._known_rules())
+
+    def _known_rules(self) -> Iterator[tuple[str, RuleFacts]]:
+        """The rules that are no code of the user's own, each once, with what is known of them."""
+        for name in dict.fromkeys(self.rules):
+            if not is_own(name):
+                yield name, doors.rule.entry(name).facts
 
     @property
     def query_heads(self) -> int:
@@ -152,28 +140,30 @@ class Model(Section):
             raise ValueError(
                 f"input_attention = {_shown(given)}: {len(given)} rules for {self.layers} layers; give one for each layer"
             )
-        for rule in dict.fromkeys(self.rules):
-            if rule not in RULES and not OWN_RULE.fullmatch(rule):
-                near = nearest_of(rule, RULES)
+        for name in dict.fromkeys(self.rules):
+            if not doors.rule.has(name):
+                near = nearest_of(name, doors.rule.names)
                 mend = (
                     f"did you mean {_shown(near)}?"
                     if near
                     else 'or a predicate of your own, such as "my_rules.py:my_rule"'
                 )
-                raise ValueError(f"input_attention = {_shown(given)}: should be one of {', '.join(RULES)}; {mend}")
-            if (rule == "forward_backward_heads" or rule.endswith("_heads")) and self.query_heads % 2:
+                options = ", ".join(doors.rule.names)
+                raise ValueError(f"input_attention = {_shown(given)}: should be one of {options}; {mend}")
+        for name, facts in self._known_rules():
+            if facts.halves and self.query_heads % 2:
                 raise ValueError(
-                    f'input_attention = "{rule}": half the heads look back, half ahead, so their number '
+                    f'input_attention = "{name}": half the heads look back, half ahead, so their number '
                     f"must be even, not {self.query_heads}; set heads = {self.query_heads + 1}"
                 )
-            if rule in ("window", "window_heads") and self.attention_window is None:
+            if facts.window and self.attention_window is None:
                 raise ValueError(
-                    f'input_attention = "{rule}": set model.attention_window, the number of positions it sees'
+                    f'input_attention = "{name}": set model.attention_window, the number of positions it sees'
                 )
-        if given == "forward_backward_layers" and self.layers < 2:
-            raise ValueError(
-                'input_attention = "forward_backward_layers": layers look back and ahead in turn; set layers = 2 or more'
-            )
+            if facts.alternates and given == name and self.layers < 2:
+                raise ValueError(
+                    f'input_attention = "{name}": layers look back and ahead in turn; set layers = 2 or more'
+                )
         return self
 
     @model_validator(mode="after")

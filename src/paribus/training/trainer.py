@@ -73,14 +73,14 @@ class Trainer:
         common_names: Collection[str] = (),
         code: Code = DENIED,
     ) -> None:
-        """`common_names`: parameters whose start is hashed apart, because other arms share it."""
+        """`common_names`: parameters whose start is hashed apart, as other arms share it. `code`: whether own code may run."""
         self.config, self.runtime = config, runtime
         training = config.training
         self.batches = TrainingBatches(corpus, config.data, config.objective, training.batch, seed)
         self.run_schedule = Schedule.of_run(training, self.batches.steps(training.tokens))
         self.schedule = self.run_schedule
         self.branches = branches_of(training, self.batches.steps)
-        interface = interface_of(config, corpus.vocabulary)
+        interface = interface_of(config, corpus.vocabulary, code)
         self.model = Transformer(config.model, interface).to(runtime.device)
         start_of(config.model, interface).set(self.model, seed)
         start = dict(self.model.named_parameters())

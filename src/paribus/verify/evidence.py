@@ -96,7 +96,7 @@ class Evidence:
 
     def interface(self, trial: Trial) -> Interface:
         """Vocabulary and positions of a trial's model."""
-        return interface_of(self.config(trial), self.vocabulary)
+        return interface_of(self.config(trial), self.vocabulary, self.code)
 
     @cached_property
     def unread(self) -> set[str]:

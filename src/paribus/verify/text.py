@@ -29,7 +29,7 @@ COLUMNS = ("document", "tokens", "bytes", "split")
 
 def starts(evidence: Evidence, here: Json) -> Check:
     """Every trial's start follows from its seed and its parameters' names. `here`: this machine's environment."""
-    common = common_by_size(evidence.plan, evidence.vocabulary)
+    common = common_by_size(evidence.plan, evidence.vocabulary, evidence.code)
     faults, excused, lacking = [], set(), {}
     known: dict[str, Start] = {}
     for trial in evidence.whole:
@@ -148,6 +148,6 @@ def counts(evidence: Evidence, corpus: Corpus) -> Check:
     if evidence.unread:
         return Check("audit", "not checked", left_out(evidence.unread))
     written = evidence.json("audit.json")
-    again: dict[str, Any] = recorded(audit(evidence.plan, corpus), evidence.plan, evidence.results)
+    again: dict[str, Any] = recorded(audit(evidence.plan, corpus, evidence.code), evidence.plan, evidence.results)
     faults = [f"audit.json: {text}" for text in differences(written, json.loads(json.dumps(again)), close=CLOSE)]
     return check("audit", f"{len(evidence.plan.arms)} arms and {len(again['claims'])} contrasts counted again", faults)
