@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, TypeAdapter
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter
 
 from paribus import spec
 from paribus.records.condition import AS_WRITTEN, Condition
@@ -117,11 +117,15 @@ def unchecked(sections: spec.Config | Mapping[str, Any]) -> spec.Config:
     return spec.Config.model_construct(**read)
 
 
+def _tables(base: spec.Config) -> dict[str, Any]:
+    return base.model_dump(mode="json")
+
+
 @dataclass(frozen=True)
 class Plan:
     """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each of them (`sharing`)."""
 
-    base: Annotated[spec.Config, PlainValidator(unchecked)]
+    base: Annotated[spec.Config, PlainValidator(unchecked), PlainSerializer(_tables)]
     """The study's own sections; no trial has it, unless an arm overrides nothing."""
     arms: list[Arm]
     claims: list[PlannedClaim]
