@@ -47,7 +47,7 @@ LEFT_OUT: dict[str, str] = {
     r"(^|/)environment(/|$)": "the machine, and hashes of the code",
     r"(^|/)(sources|commit|diff|manifest)(/|$)": "hashes of the code and of files that name it",
     r"^report\.json/study(/|$)": "the study as it was given; its plan is compared",
-    r"(^|/)(under|setting|matching|knob|matched|condition|changes)(/|$)": "what is now one condition was several words and fields",
+    r"(^|/)(under|setting|matching|knob|matched|condition|changes)(/|$)": "what is one condition now was several fields",
     r"^plan\.json/(arms|claims|matchings)/\d+/size$|/claims/\d+/(repeats/\d+/)?size$": "the same: a size is part of a condition",
     r"/config/training/optimizer$|/base/training/optimizer$": "a field that came later; the optimizer is the one there was",
     r"(^|/)id$": "ids of trials, which are matched by place and seed",
