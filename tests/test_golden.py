@@ -1,10 +1,8 @@
 """The comparison of `benchmarks/golden.py` finds what changed, and nothing else."""
 
-import importlib.util
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,20 +11,8 @@ import paribus
 from paribus.files import read_json
 from trail_study import edit, edit_line, study_of
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "golden.py"
-
-
-def loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["golden"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-golden = loaded()
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import golden
 
 
 @pytest.fixture(scope="module")
