@@ -225,8 +225,9 @@ def test_the_ledger_adds_up_over_arms_and_purposes(finished: Path) -> None:
     for key in ("trials", "steps", "tokens", "train_flops", "training_seconds"):
         for parts in (ledger["purposes"].values(), [arm["total"] for arm in ledger["arms"].values()]):
             assert sum(part[key] for part in parts) == pytest.approx(ledger["total"][key], rel=1e-6)
-    done = [path for path in finished.glob("trials/*/result.json") if read_json(path)["status"] == "done"]
-    assert len(done) == ledger["total"]["trials"]
+    ended = [read_json(path)["status"] for path in finished.glob("trials/*/result.json")]
+    assert len(ended) == ledger["total"]["trials"]
+    assert ended.count("diverged") == ledger["total"]["diverged"]
     counts = [
         seed["train_flops"]
         for arms in (audit["arms"], audit["tuning"]["arms"])

@@ -17,6 +17,7 @@ from paribus.costs.latency import Latency, measure_latency
 from paribus.data.store import Corpus, prepare
 from paribus.errors import StudyError, UserError
 from paribus.files import write_json
+from paribus.own_code import Code
 from paribus.plan.audit import audit
 from paribus.plan.building import build_plan
 from paribus.plan.matching import matched_plan, nearest, solve
@@ -311,7 +312,7 @@ def test_latency_is_matched_as_far_as_measurements_tell_and_never_measured_twice
     corpus = prepare(plan.data)
     asked: list[int] = []
 
-    def measured(plan: Plan, corpus: Corpus, config: Config, reference: Config) -> Latency:
+    def measured(plan: Plan, corpus: Corpus, config: Config, reference: Config, code: Code) -> Latency:
         asked.append(config.model.hidden)
         assert reference == plan.arm("gpt").config
         return Latency(0.4 + config.model.hidden / 101, 0.008)
@@ -334,16 +335,16 @@ def test_latency_is_matched_as_far_as_measurements_tell_and_never_measured_twice
     assert matched_plan(study, plan, corpus, measured, before).to_dict() == matched.to_dict()
     assert not asked
     with pytest.raises(StudyError, match=r"takes 1\.\d+ times as long as \"gpt\" at feed_forward = 1"):
-        solve(study, plan, corpus, lambda *_: Latency(1.2, 0.008))
+        solve(study, plan, corpus, lambda *_, **__: Latency(1.2, 0.008))
     with pytest.raises(StudyError, match="scatter by ± 20% here"):
-        solve(study, plan, corpus, lambda *_: Latency(1.1, 0.2))
+        solve(study, plan, corpus, lambda *_, **__: Latency(1.1, 0.2))
 
 
 def test_verify_solves_matchings_again_but_for_what_was_measured(text: dict[str, Any], tmp_path: Path) -> None:
     study = study_from(TABLES | {"data": text, "match": ["parameters", "latency"], "claim": [CLAIM]})
     plan = build_plan(study)
     corpus = prepare(plan.data)
-    solved = solve(study, plan, corpus, lambda *_: Latency(1.0, 0.008))
+    solved = solve(study, plan, corpus, lambda *_, **__: Latency(1.0, 0.008))
     write_json(tmp_path / "study.json", study.model_dump(mode="json"), sort_keys=False)
     planned = json.loads(json.dumps(build_plan(study, solved).to_dict()))
     write_json(tmp_path / "plan.json", planned)

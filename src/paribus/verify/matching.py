@@ -34,5 +34,5 @@ def matchings(evidence: Evidence, corpus: Corpus) -> Check:
     return check("matchings", "; ".join(filter(None, (solved, kept))), faults)
 
 
-def _cannot_be_measured(*_: object) -> NoReturn:
+def _cannot_be_measured(*_: object, **__: object) -> NoReturn:
     raise UserError("plan.json lacks a latency that was measured when the study began, and it cannot be measured again")
