@@ -1,5 +1,6 @@
 """The doors: parts are catalogued as text, and a user's own code is executed only with permission."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 
 from paribus import doors
 from paribus.errors import StudyError
+from paribus.models.visibility import square_mask
 from paribus.own_code import Code, bundle_hash, bundle_of, copy_bundle, pinned
+from paribus.spec.model import Model
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"
 PLUGIN = '''
 from paribus.doors import rule
 
@@ -94,3 +98,15 @@ def test_without_permission_nothing_is_executed(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="--allow-code"):
         Code().load(name)
     assert not marker.exists()
+
+
+def test_the_documents_rule_is_loaded_with_its_facts(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(# my_rules\.py\n.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "my_rules.py").write_text(example)
+    name = pinned(f"{tmp_path / 'my_rules.py'}:every_other", tmp_path)
+    assert doors.rule.entry(name).facts.looks_back
+    model = Model(input_attention=name, layers=1, width=32)
+    seen = square_mask(model, 0, 3, 1, Code(allowed=True))[0].int().tolist()
+    assert seen == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]]
+    with pytest.raises(StudyError, match="--allow-code"):
+        square_mask(model, 0, 3, 1)
