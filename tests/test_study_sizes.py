@@ -15,6 +15,7 @@ from paribus.cli.main import run_command
 from paribus.costs.counting import parameter_counts
 from paribus.costs.latency import measure_latency
 from paribus.data.store import Corpus, prepare
+from paribus.display.tables import checks
 from paribus.errors import StudyError
 from paribus.models.interface import interface_of
 from paribus.models.transformer import Transformer
@@ -25,6 +26,7 @@ from paribus.plan.reading import study_from
 from paribus.plan.sizes import STRETCH
 from paribus.records.condition import Condition
 from paribus.records.plan import Arm, Plan
+from paribus.records.reading import read_study
 from paribus.spec.holds import distance
 from paribus.spec.study import Study
 from paribus.verify.verification import verify
@@ -334,6 +336,7 @@ def test_a_study_with_sizes_is_audited_in_80_columns_run_judged_and_verified(
     assert "gpt, at equal" in printed
     assert "at size" not in printed  # a claim that is the same at all sizes has one row
     assert run_command(["run", str(study), "--out", str(out), "--workers", "1"]) == 0
+    assert all(check.holds for check in checks(read_study(out)))
     verdicts = json.loads((out / "verdicts.json").read_text())
     assert [str(Condition.model_validate(claim["condition"])) for claim in verdicts["claims"]] == [
         "size 24k", "size 50k", "equal parameters at size 24k", "equal parameters at size 50k",

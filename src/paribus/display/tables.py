@@ -316,20 +316,22 @@ def checks(record: StudyRecord) -> list[Check]:
     hashed, done = [t for t in record.trials if t.hashes], [t for t in record.trials if t.hashes and t.status == "done"]
     found: list[Check] = []
     if len(done) > 1:
-        starts = {arm.name: _settings_of(arm, STARTS) for arm in record.arms}
-        reads = {arm.name: _settings_of(arm, READS) for arm in record.arms}
-        of_objective = " and one objective" if len(set(reads.values())) > 1 else ""
+        starts = {arm.name: (arm.size, _settings_of(arm, STARTS)) for arm in record.arms}
+        reads = {arm.name: (arm.size, _settings_of(arm, READS)) for arm in record.arms}
+        of_objective = " and one objective" if len({own for _, own in reads.values()}) > 1 else ""
+        of_size = " of one size" if len({arm.size for arm in record.arms}) > 1 else ""
         found += [
             Check(
                 "Every trial was scored on the same test windows",
                 _one_each((0, trial.hashes.get("test_windows")) for trial in done),
             ),
             Check(
-                f"Trials of one seed{of_objective} read the same batches in the same order, whatever the arm",
+                f"Trials of one seed{of_objective}{of_size} read the same batches in the same order, whatever the arm",
                 _one_each(((trial.seed, reads.get(trial.arm)), trial.hashes.get("data_order")) for trial in done),
             ),
             Check(
-                "Trials of one seed and one initialisation start from the same values in all parameters that arms share",
+                f"Trials of one seed and one initialisation{of_size} start from the same values in all parameters that arms "
+                "share",
                 _one_each(((trial.seed, starts.get(trial.arm)), trial.hashes.get("common_init")) for trial in hashed),
             ),
         ]
