@@ -167,7 +167,7 @@ def test_a_named_rule_keeps_what_its_predicate_says(rule: str, kept: int, before
     model = small_model(input_attention=rule)
     is_, was = (dense_mask(model, layer, length, range(kept), range(after), code=ALLOWED) for length in (after, before))
     same = torch.equal(is_[..., :kept], was[..., :kept]) and not bool(is_[..., kept:].any())
-    assert _layer_keeps(model, layer, kept, before, after, causal=kept > before) == same
+    assert _layer_keeps(model, outside(), layer, kept, before, after, causal=kept > before) == same
 
 
 OWN = """
