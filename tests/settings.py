@@ -1,6 +1,6 @@
 """The whole grid of `[model]`, on small shapes, with random weights.
 
-`cases()` draws from everything that `architecture.Model` can say. Look at more of the grid with
+`cases()` draws from everything that `spec.model.Model` can say. Look at more of the grid with
 `GRID_EXAMPLES=2000 pytest tests/test_models_invariants.py`; the draws are the same in every run.
 """
 

@@ -123,6 +123,7 @@ OTHER: dict[str, Any] = {
     "training.dtype": "float32",
     "training.compile": "never",
     "training.attention": "dense",
+    "training.optimizer": "muon",
     "evaluation.score_on": "objective",
     "evaluation.continuation_splits": [0.5],
     "evaluation.window_factors": [2.0],

@@ -104,7 +104,7 @@ class Machine:
 
     device: str
     dtype: str
-    """Of matrix products, and of keys and values; one of `models.cost.ELEMENT_BYTES`."""
+    """Of matrix products, and of keys and values; one of `costs.counting.ELEMENT_BYTES`."""
     threads: int
 
     def as_dict(self) -> dict[str, Any]:

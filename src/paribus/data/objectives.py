@@ -1,6 +1,6 @@
 """What is read and what is predicted: an objective turns windows of text into pairs. It never knows the architecture.
 
-Each is a pure function of the tokens of a window, its shape (`study.shapes`), 64 random bits and the special tokens; windows
+Each is a pure function of the tokens of a window, its shape (`data.shapes`), 64 random bits and the special tokens; windows
 of a batch do not know of each other. B windows of a batch, S input tokens, T target tokens fed.
 """
 

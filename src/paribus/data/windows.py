@@ -1,6 +1,6 @@
 """Which part of which document a model reads: windows that never leave one document.
 
-Documents are cut into tiles as `study.shapes.Tiling` says. Under `lm` and `prefix_lm` a model reads at most W tokens and
+Documents are cut into tiles as `data.shapes.Tiling` says. Under `lm` and `prefix_lm` a model reads at most W tokens and
 predicts at most W, so a window is W + 1 consecutive tokens of one document, or all of a shorter one; with an input of S tokens
 it needs S + 2: the input, the given token, one token to predict. A document of n tokens has max(1, ceil((n - 1) / W)) tiles,
 which cover its n - 1 predicted tokens. Windows that are corrupted are always full.

@@ -3,7 +3,7 @@
     input  --[layers or input_layers]-->  memory: what was kept of the input, for each layer
     target --[layers, reading memory]-->  states --> logits
 
-What is unusual: three switches of `architecture.Model` turn GPT into T5 (`input_attention`, `parameters`, `memory`); with
+What is unusual: three switches of `spec.model.Model` turn GPT into T5 (`input_attention`, `parameters`, `memory`); with
 shared parameters and memory = "every_layer" the two passes equal one sequence under one mask; and training, scoring and
 decoding are the same code, because the input pass is prefill and the target pass decodes. Inputs of a batch that differ in
 length are padded before their first token, where nobody looks.

@@ -53,7 +53,7 @@ class PlannedClaim(spec.Claim):
 
 @dataclass(frozen=True)
 class Solved:
-    """A matching whose arms were solved for (`matching`): what each arm must set to be equal to the reference."""
+    """A matching whose arms were solved for (`plan.matching`): what each arm must set to be equal to the reference."""
 
     condition: Condition
     """The matching, and in a study with sizes at which."""
@@ -123,7 +123,7 @@ def _tables(base: spec.Config) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each of them (`sharing`)."""
+    """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each of them (`plan.sharing`)."""
 
     base: Annotated[spec.Config, PlainValidator(unchecked), PlainSerializer(_tables)]
     """The study's own sections; no trial has it, unless an arm overrides nothing."""

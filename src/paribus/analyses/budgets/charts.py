@@ -23,7 +23,7 @@ from paribus.evaluation.metrics import Metric, metric_of
 from paribus.records.reading import Claim, StudyRecord
 
 _TRUSTED = 2
-"""Times the largest budget up to which a prediction is near the data (`statistics.budgets.TRUSTED`)."""
+"""Times the largest budget up to which a prediction is near the data (`analyses.budgets.judging.TRUSTED`)."""
 
 
 def budget_losses(record: StudyRecord, data: dict[str, list[Row]]) -> Chart | None:
