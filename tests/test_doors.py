@@ -29,9 +29,17 @@ from paribus.doors import rule
 assert "every_other" in rule.names and "plugged" not in sys.modules
 from paribus.spec.model import Model
 model = Model(input_attention="every_other", layers=1, width=32)
-assert model.looks_back
+assert model.looks_back and "plugged" not in sys.modules  # reading a study executes nothing
+from paribus.errors import StudyError
+from paribus.own_code import Code
+try:
+    rule.load("every_other")
+except StudyError as error:
+    assert "--allow-code" in str(error)
+else:
+    raise AssertionError("executed without permission")
 from paribus.models.visibility import square_mask
-print(square_mask(model, 0, 3, 0)[0].int().tolist())
+print(square_mask(model, 0, 3, 0, Code(allowed=True))[0].int().tolist())
 """
 
 

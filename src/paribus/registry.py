@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from importlib import import_module
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +22,7 @@ PLUGINS = "paribus.plugins"
 """The group of entry points by which an installed package offers parts: `KIND.NAME = "package.module:object"`."""
 
 _ROOT = Path(__file__).parent
+_OF_A_PACKAGE = "a part of an installed package is executed only by commands that train, or with --allow-code"
 
 F = TypeVar("F", bound="Facts")
 Part = TypeVar("Part", bound=Callable[..., Any])
@@ -101,10 +103,12 @@ class Door(Generic[F]):
         raise StudyError(f"{name!r}: no such {self.kind}; there are {', '.join(self.names)}")
 
     def load(self, name: str, code: Code = DENIED) -> Any:
-        """The function or class itself. Raises StudyError where there is none, or where it is own code and that is denied."""
+        """The function or class itself. Raises StudyError where there is none, or where it is not built in and that is denied."""
         if is_own(name):
             return code.load(name)
         entry = self.entry(name)
+        if name not in self.built_in and not code.allowed:
+            raise StudyError(f"{name!r}: {_OF_A_PACKAGE}")
         try:
             return getattr(import_module(entry.origin), entry.symbol)
         except ImportError as error:
@@ -132,11 +136,7 @@ class Door(Generic[F]):
 
     def _installed(self, name: str) -> Entry[F]:
         module, _, symbol = self._offered()[name].value.partition(":")
-        try:
-            source = Path(import_module(module).__file__ or "")
-        except ImportError as error:
-            raise StudyError(f"{name!r}: {self.kind} of an installed package cannot be loaded: {error}") from error
-        for entry in self._catalogue(source.read_text(encoding="utf-8"), module):
+        for entry in self._catalogue(_source(module), module):
             if entry.symbol == symbol:
                 return Entry(self.kind, name, symbol, module, entry.description, entry.facts)
         return Entry(self.kind, name, symbol, module, "", self._facts())
@@ -170,6 +170,17 @@ class Door(Generic[F]):
         return (isinstance(called, ast.Name) and called.id == own) or (
             isinstance(called, ast.Attribute) and called.attr == own
         )
+
+
+def _source(module: str) -> str:
+    """The text of an installed module, found without importing it or a package that holds it."""
+    found, path = None, None
+    for count in range(1, module.count(".") + 2):
+        found = PathFinder.find_spec(".".join(module.split(".")[:count]), path)
+        path = found.submodule_search_locations if found else []
+    if found is None or found.origin is None:
+        raise StudyError(f"{module}: an installed package offers a part of it, and has no such module")
+    return Path(found.origin).read_text(encoding="utf-8")
 
 
 def _fact_names(facts: type[Facts]) -> list[str]:

@@ -2,31 +2,29 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import Any
 
-from pydantic import BaseModel
-
+from paribus import spec
 from paribus.errors import StudyError
 from paribus.own_code import OWN, Code, bundle_hash, bundle_of, copy_bundle, is_own, short_name
 from paribus.records.plan import Plan
+from paribus.spec.fields import SECTIONS
+from paribus.spec.parts import PART_FIELDS
 
 FOLDER = "code"
 
 
-def own_names(value: Any) -> Iterator[str]:
-    """The names of own code in a configuration, or in a part of one, wherever they stand."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from own_names(inner)
-    elif isinstance(value, str) and is_own(value):
-        yield value
+def foreign_names(config: spec.Config, sections: Iterable[str] = SECTIONS) -> Iterator[str]:
+    """The parts in these sections of a configuration that are not built in: own code, and parts of installed packages."""
+    for field, door in PART_FIELDS.items():
+        section, _, name = field.partition(".")
+        if section in sections:
+            value = getattr(getattr(config, section), name)
+            yield from (each for each in (value if isinstance(value, list) else [value]) if each not in door.built_in)
 
 
 def planned_names(plan: Plan) -> list[str]:
     """The names of own code in the arms of a plan, each once."""
-    return list(dict.fromkeys(name for arm in plan.arms for name in own_names(arm.config)))
+    return list(dict.fromkeys(name for arm in plan.arms for name in foreign_names(arm.config) if is_own(name)))
 
 
 def allowed_in(out: Path | None) -> Code:

@@ -123,7 +123,7 @@ def _tables(base: spec.Config) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each of them (`plan.sharing`)."""
+    """Arms, claims, and trials in the order in which they run. What all arms share is resolved in each (`plan.sharing`)."""
 
     base: Annotated[spec.Config, PlainValidator(unchecked), PlainSerializer(_tables)]
     """The study's own sections; no trial has it, unless an arm overrides nothing."""

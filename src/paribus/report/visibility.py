@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from paribus import doors
 from paribus.display.numbers import listed
 from paribus.errors import StudyError
-from paribus.own_code import DENIED, Code, is_own, short_name
+from paribus.own_code import DENIED, Code, short_name
 from paribus.records.reading import Arm
 from paribus.spec.model import Model
 
@@ -111,8 +111,8 @@ def draw_visibility(arms: Iterable[Arm]) -> tuple[VisibilityPicture, ...]:
 
 
 def own_squares(models: Mapping[str, tuple[Model, str]], code: Code) -> dict[str, list[list[list[str]]]]:
-    """What arms with rules from the user's own files let see, for `visibility.json`: per arm layer, head and row of `0`s and
-    `1`s, over the tokens of its picture. `models`: each arm's model and the name of its objective. Calls the user's predicates.
+    """What arms with rules that are not built in let see, for `visibility.json`: per arm layer, head and row of `0`s and
+    `1`s, over the tokens of its picture. `models`: each arm's model and the name of its objective. Calls their predicates.
     """
     return {
         name: [
@@ -125,7 +125,8 @@ def own_squares(models: Mapping[str, tuple[Model, str]], code: Code) -> dict[str
 
 
 def _own_rules(model: Model) -> list[str]:
-    return [rule for rule in dict.fromkeys(model.rules) if is_own(rule)]
+    """The rules that are not built in: reading a study executes none of them."""
+    return [rule for rule in dict.fromkeys(model.rules) if rule not in doors.rule.built_in]
 
 
 def _computed(sight: _Sight, code: Code = DENIED) -> list[list[Square]]:

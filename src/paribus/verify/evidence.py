@@ -1,7 +1,7 @@
 """A study's directory as it is verified: what it says, and the text it was trained on where that can be had here."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,12 @@ from paribus.files import read_json
 from paribus.models.interface import Interface, interface_of
 from paribus.own_code import DENIED, Code
 from paribus.plan.tuning import arm_of
-from paribus.records.code import own_names
+from paribus.records.code import foreign_names
 from paribus.records.plan import Plan
 from paribus.records.sessions import read_sessions
 from paribus.records.trial_state import TrialState, states_of
 from paribus.records.trials import Trial, TuningTrial
+from paribus.spec.fields import SECTIONS
 
 Json = dict[str, Any]
 
@@ -101,17 +102,17 @@ class Evidence:
     @cached_property
     def unread(self) -> set[str]:
         """Arms whose own code counts and masks would need, and which nobody has allowed: `[training]` decides neither."""
-        return self._naming(lambda config: {**config.model_dump(mode="json"), "training": None})
+        return self._naming([section for section in SECTIONS if section != "training"])
 
     @cached_property
     def untrainable(self) -> set[str]:
-        """Arms that name own code, which nobody has allowed to execute: they are not trained again."""
-        return self._naming(lambda config: config)
+        """Arms that name code which is not built in, and which nobody has allowed to execute: they are not trained again."""
+        return self._naming(SECTIONS)
 
-    def _naming(self, part: Callable[[spec.Config], Any]) -> set[str]:
+    def _naming(self, sections: Iterable[str]) -> set[str]:
         if self.code.allowed:
             return set()
-        arms = {arm.name for arm in self.plan.arms if any(own_names(part(arm.config)))}
+        arms = {arm.name for arm in self.plan.arms if any(foreign_names(arm.config, sections))}
         tuned = self.plan.tuning.trials if self.plan.tuning else []
         return arms | {trial.arm for trial in tuned if trial.of in arms}
 
