@@ -36,10 +36,10 @@ def judge_budgets(
 ) -> dict[str, Any]:
     """What `verdicts.json` has under `budgets`; docs/budgets.md explains it.
 
-    `scores` maps the tokens of a budget to scores as claims are judged by (`analyses.claims`), of runs that ended well; `flops`
-    maps arms to training FLOPs per token; `rule`: by which seeds were added (`stopping`). Gaps, slopes, crossings, predictions and multipliers
-    are families of their own, each simultaneous over all contrasts (Bonferroni); back-tests hold one by one, since their
-    coverage is what is counted.
+    `scores` maps the tokens of a budget to scores as claims are judged by (`analyses.claims`), of runs that ended well;
+    `flops` maps arms to training FLOPs per token; `rule`: by which seeds were added (`stopping`). Gaps, slopes, crossings,
+    predictions and multipliers are families of their own, each simultaneous over all contrasts (Bonferroni); back-tests hold
+    one by one, since their coverage is what is counted.
     """
     contrasts = count_contrasts(claims)
     level = simultaneous_level(confidence, max(1, contrasts))
