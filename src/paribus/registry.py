@@ -7,7 +7,7 @@ code of a part is loaded when it is used.
 
 import ast
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -63,12 +63,18 @@ class Door(Generic[F]):
 
     def __call__(self, name: str, **facts: Any) -> Callable[[Part], Part]:
         """Decorate a part with its name and facts. Raises TypeError for a fact that this kind does not have."""
-        self._facts(**facts)
+        self._checked(facts)
 
         def keep(part: Part) -> Part:
             return part
 
         return keep
+
+    def _checked(self, facts: Mapping[str, Any]) -> F:
+        known = [each.name for each in fields(self._facts)]
+        if wrong := [name for name in facts if name not in known]:
+            raise TypeError(f"@{self.kind} has no fact {wrong[0]!r}; it has {', '.join(known)}")
+        return self._facts(**facts)
 
     @cached_property
     def built_in(self) -> Mapping[str, Entry[F]]:
@@ -154,12 +160,11 @@ class Door(Generic[F]):
                     name = ast.literal_eval(call.args[0])
                     facts = {item.arg: ast.literal_eval(item.value) for item in call.keywords if item.arg}
                     entry = Entry(
-                        self.kind, name, node.name, origin, ast.get_docstring(node) or "", self._facts(**facts)
+                        self.kind, name, node.name, origin, ast.get_docstring(node) or "", self._checked(facts)
                     )
                 except (ValueError, TypeError, IndexError) as error:
-                    known = ", ".join(_fact_names(self._facts)) or "none"
                     raise StudyError(
-                        f"{origin}: @{self.kind} of {node.name}: {error}; give a name and literals for the facts ({known})"
+                        f"{origin}: {node.name}: {error}; @{self.kind} takes a name, and literals for its facts"
                     ) from error
                 found.append(entry)
         return found
@@ -181,7 +186,3 @@ def _source(module: str) -> str:
     if found is None or found.origin is None:
         raise StudyError(f"{module}: an installed package offers a part of it, and has no such module")
     return Path(found.origin).read_text(encoding="utf-8")
-
-
-def _fact_names(facts: type[Facts]) -> list[str]:
-    return [each.name + ("" if each.default is not MISSING else " (needed)") for each in fields(facts)]
