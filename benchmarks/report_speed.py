@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 import paribus
 from paribus.api.experiment import conclude, prepare_study
 from paribus.files import read_json, write_json, write_text
-from paribus.plan.building import Trial
+from paribus.records.trials import Trial
 from paribus.report.build import FORMATS
 from paribus.spec.study import Study
 

@@ -13,11 +13,12 @@ from paribus.cli.live import RunDisplay
 from paribus.cli.tuning import chosen
 from paribus.data.store import Corpus, prepare
 from paribus.engines.events import Ended, Event, Planned, Started
-from paribus.engines.trial import Job, TrialRun
+from paribus.engines.trial import TrialRun
 from paribus.errors import UserError
 from paribus.files import read_json
 from paribus.records.condition import Condition
 from paribus.records.finished import find_trial
+from paribus.records.job import Job
 from paribus.records.plan import Plan
 from paribus.report.build import build_report
 from paribus.spec.study import Study

@@ -14,9 +14,9 @@ from scipy import stats
 from paribus.analyses.claims.judging import judge
 from paribus.analyses.sizes.judging import along_sizes, bend_weights, between, slope_weights
 from paribus.analyses.sizes.section import change
-from paribus.plan.building import Trial
 from paribus.records.condition import Condition
 from paribus.records.plan import Arm, Plan, PlannedClaim, StudySize
+from paribus.records.trials import Trial
 from paribus.spec.study import Config
 from paribus.statistics.sequential import Stopping
 

@@ -20,8 +20,9 @@ from paribus.files import write_json
 from paribus.own_code import Code
 from paribus.plan.audit import audit
 from paribus.plan.building import build_plan
-from paribus.plan.matching import matched_plan, nearest, solve
+from paribus.plan.matching import matched_plan, solve
 from paribus.plan.reading import study_from
+from paribus.plan.search import nearest
 from paribus.records.condition import Condition, Matched
 from paribus.records.plan import Plan, PlannedClaim
 from paribus.spec.holds import distance
