@@ -278,3 +278,16 @@ def test_curves_show_the_main_accuracy_and_the_loss_beside_it(directory: Path) -
     assert [label for label, _ in charts.chart("learning").views] == ["Whole run", "Second half", "Against gpt", "Loss"]
     assert max(row["score"] for row in charts.data["curve_exact_match"]) == pytest.approx(0.1)
     assert {row["score"] for row in charts.data["curve_exact_match_difference"]} == {0.0}
+
+
+def test_a_plan_that_names_what_is_not_there_is_refused_in_one_plain_line(directory: Path) -> None:
+    def unknown(plan: dict) -> None:
+        plan["arms"][0]["config"]["model"]["input_attention"] = "nowhere"
+
+    edit(directory / "plan.json", unknown)
+    with pytest.raises(StudyError) as refused:
+        read_study(directory)
+    said = str(refused.value)
+    assert '(arms.0.config.model: input_attention = "nowhere": should be one of causal' in said
+    assert "\n" not in said
+    assert "pydantic" not in said

@@ -1,7 +1,6 @@
 """The directory of a study (docs/directory.md) as one typed object.
 
-Whatever a killed, running or diverged study left behind is read as far as it goes: a trial without a result is
-unfinished, a claim without a verdict is not judged yet. Only the study and its plan must be there.
+What a killed, running or diverged study left is read as far as it goes. Only the study and its plan must be there.
 """
 
 import hashlib
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from paribus.errors import StudyError
 from paribus.evaluation.metrics import metric_of
@@ -254,8 +254,16 @@ def read_study(directory: Path) -> StudyRecord:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
             f"{directory}: study.json, plan.json or a result does not follow docs/directory.md "
-            f"({type(error).__name__}: {error}); run the study again with this version"
+            f"({_said(error)}); run the study again with this version"
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """What does not fit, in a line: of several things the first, and where it stands."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _manifest(directory: Path) -> Json:
